@@ -1,0 +1,1 @@
+"""A small trend-following library: prices, signals, sizing, backtest, metrics."""

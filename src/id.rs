@@ -1,0 +1,166 @@
+//! The ids of everything that is stored, each a type of its own.
+//!
+//! How the bytes that are hashed are made is described in `schema/store.md`; this module only holds the values and
+//! their text forms.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Text that is not the hexadecimal form of an id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Not an id of {expected} hexadecimal digits: {text:?}")]
+pub struct ParseIdError {
+    expected: usize,
+    text: String,
+}
+
+fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for byte in bytes {
+        write!(f, "{byte:02x}")?;
+    }
+    Ok(())
+}
+
+fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], ParseIdError> {
+    let error = || ParseIdError { expected: 2 * N, text: text.chars().take(80).collect() };
+    if text.len() != 2 * N || !text.is_ascii() {
+        return Err(error());
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let digit = |c: Option<&u8>| c.and_then(|c| (*c as char).to_digit(16)).filter(|_| c.is_some_and(|c| !c.is_ascii_uppercase()));
+        match (digit(pair.first()), digit(pair.get(1))) {
+            (Some(high), Some(low)) => *byte = (high * 16 + low) as u8,
+            _ => return Err(error()),
+        }
+    }
+    Ok(bytes)
+}
+
+macro_rules! id_type {
+    ($(#[$doc:meta])* $name:ident, $bytes:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub [u8; $bytes]);
+
+        impl $name {
+            /// The first `digits` hexadecimal digits, as people read them.
+            pub fn short(&self, digits: usize) -> String {
+                self.to_string().chars().take(digits).collect()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_hex(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                parse_hex(text).map(Self)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+id_type!(
+    /// The BLAKE3-256 hash of an object's content: a file, a chunk, a tree or a snapshot.
+    ObjectId,
+    32
+);
+id_type!(
+    /// The id of one run: eight bytes of time in nanoseconds since 1970, big-endian, then eight random bytes.
+    ///
+    /// Ids of one host therefore sort by the time at which the runs were captured.
+    RunId,
+    16
+);
+id_type!(
+    /// The random id that a store gets when it is made.
+    StoreId,
+    16
+);
+
+impl ObjectId {
+    /// Hashes `content`.
+    pub fn of(content: &[u8]) -> Self {
+        Self(*blake3::hash(content).as_bytes())
+    }
+
+    /// The first eight bytes as a number: the key under which the index and a frame's prefix name an object.
+    pub fn key(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+impl RunId {
+    /// Joins a time and random bytes.
+    pub fn new(unix_nanoseconds: u64, random: [u8; 8]) -> Self {
+        let mut bytes = [0; 16];
+        let (time, rest) = bytes.split_at_mut(8);
+        time.copy_from_slice(&unix_nanoseconds.to_be_bytes());
+        rest.copy_from_slice(&random);
+        Self(bytes)
+    }
+}
+
+/// Random bytes from the operating system.
+///
+/// # Panics
+///
+/// Never in practice: only a system without any source of randomness makes it fail.
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system has a source of randomness");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_form_round_trips_and_refuses_other_text() {
+        let id = ObjectId::of(b"x");
+        assert_eq!(id.to_string().parse::<ObjectId>(), Ok(id));
+        for bad in ["", "00", &id.to_string().to_uppercase(), &format!("{}g", &id.to_string()[1..]), &"é".repeat(32)] {
+            assert!(bad.parse::<ObjectId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn run_ids_sort_by_time() {
+        assert!(RunId::new(1, [255; 8]) < RunId::new(2, [0; 8]));
+    }
+
+    #[test]
+    fn key_is_the_head_of_the_text_form() {
+        let id = ObjectId::of(b"y");
+        assert_eq!(format!("{:016x}", id.key()), id.short(16));
+    }
+}

@@ -1,0 +1,107 @@
+//! Journals: append-only files of run records, one per writer.
+//!
+//! The bytes are described in `schema/store.md`. A record is committed once it has been appended and flushed; what a
+//! killed writer left unfinished at the end is no record, and damage in the middle costs the records that it hits alone,
+//! because a reader finds the next one by its marker.
+
+mod payload;
+mod scan;
+
+use crate::error::{Error, Result};
+use crate::id::StoreId;
+use crate::storage::{Storage, WriteFile, parent};
+
+pub use payload::{decode_record, encode_record};
+pub use scan::{Item, scan};
+
+/// The first bytes of every journal.
+pub const MAGIC: [u8; 8] = *b"RUNSNAPJ";
+/// The format version that this code writes and reads.
+pub const VERSION: u16 = 1;
+/// The length of the header.
+pub const HEADER_BYTES: usize = 32;
+/// The bytes before a record's payload: marker and length.
+pub const RECORD_HEAD_BYTES: usize = 8;
+/// The bytes after a record's payload: its checksum.
+pub const RECORD_TAIL_BYTES: usize = 8;
+/// The first bytes of every record.
+pub const MARKER: [u8; 4] = [0xf2, b'r', b'u', b'n'];
+/// A record's payload is never longer.
+pub const MAX_PAYLOAD_BYTES: usize = 16 << 20;
+/// A journal is read only up to this length.
+pub const MAX_JOURNAL_BYTES: u64 = 1 << 30;
+/// A writer goes on in a new journal once one is this long.
+pub const ROTATE_BYTES: u64 = 1 << 20;
+
+/// Encodes the header.
+pub fn encode_header(store: StoreId) -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    out.extend(u64::from(VERSION).to_le_bytes());
+    out.extend(store.0);
+    out
+}
+
+/// The checksum of a record: the first eight bytes of BLAKE3 over marker, length and payload.
+fn checksum(head_and_payload: &[&[u8]]) -> [u8; RECORD_TAIL_BYTES] {
+    let mut hasher = blake3::Hasher::new();
+    for part in head_and_payload {
+        hasher.update(part);
+    }
+    let mut out = [0; RECORD_TAIL_BYTES];
+    out.copy_from_slice(hasher.finalize().as_bytes().first_chunk::<RECORD_TAIL_BYTES>().unwrap_or(&[0; 8]));
+    out
+}
+
+/// Frames one payload as a record.
+pub fn encode_framed(payload: &[u8]) -> Vec<u8> {
+    let mut out = MARKER.to_vec();
+    out.extend((payload.len() as u32).to_le_bytes());
+    out.extend(payload);
+    out.extend(checksum(&[&out]));
+    out
+}
+
+/// A journal open for appending.
+pub struct JournalWriter {
+    file: Box<dyn WriteFile>,
+    bytes: u64,
+}
+
+impl JournalWriter {
+    /// Creates a journal; its name is durable once this returns, its records once [`JournalWriter::append`] does.
+    pub fn create(storage: &dyn Storage, path: &str, store: StoreId) -> Result<Self> {
+        let mut file = storage.create(path)?;
+        let header = encode_header(store);
+        let written = file.write(&header).and_then(|()| file.sync()).and_then(|()| storage.sync_folder(parent(path)));
+        if let Err(error) = written {
+            // A journal without a header is of no use; a leftover is reported by verify as what it is.
+            let _ = storage.remove(path);
+            return Err(error);
+        }
+        Ok(Self { file, bytes: header.len() as u64 })
+    }
+
+    /// Goes on in an existing journal that has whole records up to its end at `bytes`.
+    pub fn reopen(storage: &dyn Storage, path: &str, bytes: u64) -> Result<Self> {
+        Ok(Self { file: storage.append(path)?, bytes })
+    }
+
+    /// The length after the last record.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Appends records and flushes them: the commit point.
+    ///
+    /// After an error the journal's end is unknown: drop the writer and go on in a new journal.
+    pub fn append(&mut self, payloads: &[Vec<u8>]) -> Result<()> {
+        if let Some(long) = payloads.iter().find(|p| p.len() > MAX_PAYLOAD_BYTES) {
+            return Err(Error::Usage(format!("A run record of {} bytes is over the limit of {MAX_PAYLOAD_BYTES}", long.len())));
+        }
+        let records: Vec<u8> = payloads.iter().flat_map(|p| encode_framed(p)).collect();
+        self.file.write(&records)?;
+        self.file.sync()?;
+        self.bytes += records.len() as u64;
+        Ok(())
+    }
+}

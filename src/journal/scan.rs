@@ -1,0 +1,146 @@
+//! Walks the records of a journal, past damage.
+
+use memchr::memmem;
+
+use super::{MARKER, MAX_PAYLOAD_BYTES, RECORD_HEAD_BYTES, RECORD_TAIL_BYTES, checksum};
+use crate::decode::Decoder;
+
+/// What stands at a place of a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Item<'a> {
+    /// A whole record with a right checksum.
+    Record {
+        /// Where it begins, counted from the first byte scanned.
+        offset: usize,
+        /// Where the next one begins.
+        end: usize,
+        /// What it holds.
+        payload: &'a [u8],
+    },
+    /// Bytes that are no record, with whole records after them or of the length of one: something changed them.
+    Damage {
+        /// Where they begin.
+        offset: usize,
+        /// Where the next record begins, or the end.
+        end: usize,
+    },
+    /// The beginning of a record at the very end, whose rest is missing: a writer was killed there, or the file was cut.
+    Unfinished {
+        /// Where it begins.
+        offset: usize,
+        /// The end.
+        end: usize,
+    },
+}
+
+enum Parsed<'a> {
+    Whole { payload: &'a [u8], bytes: usize },
+    Short,
+    Wrong,
+}
+
+fn parse(bytes: &[u8]) -> Parsed<'_> {
+    let mut decoder = Decoder::new(bytes);
+    let head = bytes.get(..MARKER.len().min(bytes.len())).unwrap_or_default();
+    if !MARKER.starts_with(head) {
+        return Parsed::Wrong;
+    }
+    let (Ok(_), Ok(length)) = (decoder.array::<4>(), decoder.u32()) else { return Parsed::Short };
+    let length = length as usize;
+    if length > MAX_PAYLOAD_BYTES {
+        return Parsed::Wrong;
+    }
+    let (Ok(payload), Ok(sum)) = (decoder.take(length), decoder.array::<RECORD_TAIL_BYTES>()) else { return Parsed::Short };
+    if checksum(&[bytes.get(..RECORD_HEAD_BYTES).unwrap_or_default(), payload]) != sum {
+        return Parsed::Wrong;
+    }
+    Parsed::Whole { payload, bytes: RECORD_HEAD_BYTES + length + RECORD_TAIL_BYTES }
+}
+
+/// Iterates over `bytes`, which begin where a record does.
+pub fn scan(bytes: &[u8]) -> impl Iterator<Item = Item<'_>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let rest = bytes.get(at..).filter(|rest| !rest.is_empty())?;
+        let offset = at;
+        let short = match parse(rest) {
+            Parsed::Whole { payload, bytes } => {
+                at += bytes;
+                return Some(Item::Record { offset, end: at, payload });
+            }
+            Parsed::Short => true,
+            Parsed::Wrong => false,
+        };
+        let next = memmem::find_iter(rest.get(1..).unwrap_or_default(), &MARKER)
+            .map(|found| found + 1)
+            .find(|&found| matches!(rest.get(found..).map(parse), Some(Parsed::Whole { .. })));
+        at = next.map_or(bytes.len(), |next| offset + next);
+        Some(if short && next.is_none() { Item::Unfinished { offset, end: at } } else { Item::Damage { offset, end: at } })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::encode_framed;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn journal() -> (Vec<u8>, Vec<usize>) {
+        let mut bytes = Vec::new();
+        let mut starts = Vec::new();
+        for payload in [&b"first"[..], b"", b"the third one", b"fourth"] {
+            starts.push(bytes.len());
+            bytes.extend(encode_framed(payload));
+        }
+        (bytes, starts)
+    }
+
+    fn payloads(bytes: &[u8]) -> Vec<Vec<u8>> {
+        scan(bytes)
+            .filter_map(|item| match item {
+                Item::Record { payload, .. } => Some(payload.to_vec()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_flipped_bit_costs_one_record() {
+        let (bytes, starts) = journal();
+        assert_eq!(payloads(&bytes).len(), 4);
+        for at in 0..bytes.len() * 8 {
+            let mut hurt = bytes.clone();
+            hurt[at / 8] ^= 1 << (at % 8);
+            let hit = starts.iter().rposition(|start| *start <= at / 8).expect("some record");
+            let mut left = payloads(&bytes);
+            left.remove(hit);
+            assert_eq!(payloads(&hurt), left, "bit {at}");
+            assert!(scan(&hurt).any(|item| !matches!(item, Item::Record { .. })));
+        }
+    }
+
+    #[test]
+    fn a_cut_leaves_the_records_before_it() {
+        let (bytes, starts) = journal();
+        for end in 0..bytes.len() {
+            let whole = starts.iter().skip(1).filter(|start| **start <= end).count();
+            assert_eq!(payloads(&bytes[..end]).len(), whole, "{end}");
+            let clean = starts.contains(&end);
+            assert_eq!(scan(&bytes[..end]).any(|item| matches!(item, Item::Unfinished { .. })), !clean, "{end}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn scanning_covers_every_byte(bytes in proptest::collection::vec(prop_oneof![Just(0xf2u8), Just(b'r'), Just(b'u'), Just(b'n'), any::<u8>()], 0..200)) {
+            let mut at = 0;
+            for item in scan(&bytes) {
+                let (Item::Record { offset, end, .. } | Item::Damage { offset, end } | Item::Unfinished { offset, end }) = item;
+                prop_assert_eq!(offset, at);
+                prop_assert!(end > offset);
+                at = end;
+            }
+            prop_assert_eq!(at, bytes.len());
+        }
+    }
+}

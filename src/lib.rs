@@ -1,0 +1,20 @@
+//! Snapshots the exact code of every backtest in a sweep, deduplicated, and restores it byte for byte.
+//!
+//! Start at [`store::Store`], which opens or makes a store, and [`operations`], which has one function for each thing
+//! that can be done with it. The library neither prints nor reads the environment; what an operation has to say beyond
+//! its result goes through [`progress::Progress`].
+
+pub mod chunker;
+pub mod decode;
+pub mod entry_point;
+pub mod error;
+pub mod id;
+pub mod journal;
+pub mod pack;
+pub mod progress;
+pub mod run_record;
+pub mod snapshot;
+pub mod storage;
+pub mod tracked_path;
+
+pub use error::{Error, Result};

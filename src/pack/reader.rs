@@ -1,0 +1,167 @@
+//! Opens a pack by its table and reads single frames out of it.
+
+use super::compression::{MAX_FRAME_BYTES, decompress};
+use super::format::{
+    Codec, FOOTER_BYTES, HEADER_BYTES, Header, ObjectKind, Prefix, VERSION, decode_footer, decode_header, decode_table,
+    table_hash,
+};
+use crate::error::{Error, Result};
+use crate::id::{ObjectId, StoreId};
+use crate::storage::Storage;
+
+/// One read fetches the footer and, of all but large packs, the table with it.
+const TAIL_BYTES: usize = 64 << 10;
+/// A table longer than this is taken for damage.
+const MAX_TABLE_BYTES: u64 = 1 << 30;
+
+/// A frame and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Its first byte in the pack.
+    pub offset: u64,
+    /// Its length in the pack.
+    pub stored_bytes: u64,
+    /// Its length uncompressed.
+    pub raw_bytes: usize,
+    /// How it is stored.
+    pub codec: Codec,
+    /// What it was compressed against.
+    pub prefix: Prefix,
+    /// Its place in its chain of versions.
+    pub chain_position: u32,
+    /// Its first object's place in [`Pack::objects`], and the one after its last.
+    pub objects: std::ops::Range<usize>,
+}
+
+/// An object and where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Object {
+    /// What it is.
+    pub kind: ObjectKind,
+    /// Its id.
+    pub id: ObjectId,
+    /// The place of its frame in [`Pack::frames`].
+    pub frame: usize,
+    /// Its first byte in the uncompressed frame.
+    pub offset: usize,
+    /// Its length.
+    pub bytes: usize,
+}
+
+/// An opened pack: its table, with the places worked out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pack {
+    /// The pack's path in the storage.
+    pub path: String,
+    /// The store that it belongs to.
+    pub store: StoreId,
+    /// The file's length.
+    pub bytes: u64,
+    /// The frames in the order of the file.
+    pub frames: Vec<Frame>,
+    /// The objects in the order of the frames.
+    pub objects: Vec<Object>,
+}
+
+impl Pack {
+    /// Reads and checks header, table and footer.
+    pub fn open(storage: &dyn Storage, path: &str) -> Result<Self> {
+        let damaged = |reason: String| Error::damaged(storage.full_path(path), reason);
+        let bytes = storage.length(path)?;
+        if bytes < (HEADER_BYTES + FOOTER_BYTES) as u64 {
+            return Err(damaged(format!("cut short to {bytes} bytes")));
+        }
+        let tail_offset = bytes.saturating_sub(TAIL_BYTES as u64);
+        let tail = storage.read_range(path, tail_offset, TAIL_BYTES)?;
+        let head;
+        let header = match tail_offset {
+            0 => tail.get(..HEADER_BYTES),
+            _ => {
+                head = storage.read_range(path, 0, HEADER_BYTES)?;
+                head.get(..HEADER_BYTES)
+            }
+        }
+        .ok_or_else(|| damaged("cut short".into()))?;
+        let store = match decode_header(header).map_err(damaged)? {
+            Header::Known(store) => store,
+            Header::Newer(version) => {
+                return Err(Error::NewerFormat {
+                    path: storage.full_path(path),
+                    found: version.into(),
+                    known: VERSION.into(),
+                });
+            }
+        };
+        let footer_at = tail.len().checked_sub(FOOTER_BYTES).ok_or_else(|| damaged("cut short".into()))?;
+        let footer = decode_footer(tail.get(footer_at..).unwrap_or_default(), bytes).map_err(damaged)?;
+        if footer.table_bytes > MAX_TABLE_BYTES {
+            return Err(damaged(format!("a table of {} bytes", footer.table_bytes)));
+        }
+        let far;
+        let table = match footer.table_offset.checked_sub(tail_offset) {
+            Some(start) => tail.get(start as usize..footer_at).unwrap_or_default(),
+            None => {
+                far = storage.read_range(path, footer.table_offset, footer.table_bytes as usize)?;
+                &far
+            }
+        };
+        if table_hash(header, table, footer.table_offset) != footer.hash {
+            return Err(damaged("the table's hash does not match".into()));
+        }
+        let table = decode_table(table).map_err(damaged)?;
+        let mut pack = Self { path: path.to_owned(), store, bytes, frames: Vec::with_capacity(table.len()), objects: Vec::new() };
+        let mut offset = HEADER_BYTES as u64;
+        for (number, frame) in table.into_iter().enumerate() {
+            let first = pack.objects.len();
+            let mut raw_bytes = 0usize;
+            for object in frame.objects {
+                let bytes = usize::try_from(object.bytes).unwrap_or(usize::MAX);
+                pack.objects.push(Object { kind: object.kind, id: object.id, frame: number, offset: raw_bytes, bytes });
+                raw_bytes = raw_bytes.saturating_add(bytes);
+            }
+            if raw_bytes > MAX_FRAME_BYTES {
+                return Err(damaged(format!("frame {number} has {raw_bytes} bytes, the limit is {MAX_FRAME_BYTES}")));
+            }
+            pack.frames.push(Frame {
+                offset,
+                stored_bytes: frame.stored_bytes,
+                raw_bytes,
+                codec: frame.codec,
+                prefix: frame.prefix,
+                chain_position: frame.chain_position,
+                objects: first..pack.objects.len(),
+            });
+            offset = offset.saturating_add(frame.stored_bytes);
+        }
+        if offset != footer.table_offset {
+            return Err(damaged("the frames do not fill the space before the table".into()));
+        }
+        Ok(pack)
+    }
+
+    /// The name within the packs folder.
+    pub fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or(&self.path)
+    }
+
+    /// Reads one frame and decodes it; `prefix` is the content that [`Frame::prefix`] names.
+    ///
+    /// The bytes are not checked against any id here: whoever takes an object out of them does.
+    pub fn read_frame(&self, storage: &dyn Storage, frame: &Frame, prefix: &[u8]) -> Result<Vec<u8>> {
+        let damaged = |reason: String| {
+            Error::damaged(storage.full_path(&self.path), format!("frame at byte {}: {reason}", frame.offset))
+        };
+        let length = usize::try_from(frame.stored_bytes).unwrap_or(usize::MAX);
+        if frame.offset.saturating_add(frame.stored_bytes) > self.bytes {
+            return Err(damaged("lies beyond the end".into()));
+        }
+        let stored = storage.read_range(&self.path, frame.offset, length)?;
+        if stored.len() != length {
+            return Err(damaged("the file has become shorter".into()));
+        }
+        match frame.codec {
+            Codec::Plain => Ok(stored),
+            Codec::Zstd => decompress(&stored, prefix, frame.raw_bytes).map_err(damaged),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Writes one pack: frames as they come, then the table, then the flush and the rename that make it part of the store.
+
+use super::compression::compress;
+use super::format::{
+    Codec, Footer, ObjectKind, Prefix, TableFrame, TableObject, encode_footer, encode_header, encode_table, table_hash,
+};
+use crate::error::Result;
+use crate::id::{ObjectId, StoreId};
+use crate::storage::{Storage, WriteFile, parent};
+
+/// Bytes are gathered up to this length before they are handed to the operating system.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// A compressed frame, ready to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreparedFrame {
+    stored: Vec<u8>,
+    frame: TableFrame,
+}
+
+impl PreparedFrame {
+    /// Compresses objects into one frame; `prefix` is the content that `prefix_ref` names, empty for none.
+    pub fn new(
+        objects: &[(ObjectKind, ObjectId, &[u8])],
+        prefix_ref: Prefix,
+        prefix: &[u8],
+        chain_position: u32,
+        level: i32,
+    ) -> Self {
+        let raw: Vec<u8>;
+        let raw = match objects {
+            [(_, _, one)] => *one,
+            several => {
+                raw = several.iter().flat_map(|(_, _, bytes)| bytes.iter().copied()).collect();
+                &raw
+            }
+        };
+        let objects: Vec<_> =
+            objects.iter().map(|&(kind, id, bytes)| TableObject { kind, id, bytes: bytes.len() as u64 }).collect();
+        match compress(raw, prefix, level) {
+            Some(stored) => Self {
+                frame: TableFrame {
+                    stored_bytes: stored.len() as u64,
+                    codec: Codec::Zstd,
+                    prefix: prefix_ref,
+                    chain_position,
+                    objects,
+                },
+                stored,
+            },
+            None => Self {
+                stored: raw.to_vec(),
+                frame: TableFrame {
+                    stored_bytes: raw.len() as u64,
+                    codec: Codec::Plain,
+                    prefix: Prefix::None,
+                    chain_position: 0,
+                    objects,
+                },
+            },
+        }
+    }
+
+    /// The length in the pack.
+    pub fn stored_bytes(&self) -> u64 {
+        self.frame.stored_bytes
+    }
+}
+
+/// What a finished pack is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackSummary {
+    /// Its path in the storage.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// A pack under its temporary name. Dropped before [`PackWriter::finish`], it removes what it wrote.
+pub struct PackWriter<'a> {
+    storage: &'a dyn Storage,
+    temporary: String,
+    file: Option<Box<dyn WriteFile>>,
+    buffer: Vec<u8>,
+    header: [u8; super::format::HEADER_BYTES],
+    frames: Vec<TableFrame>,
+    offset: u64,
+}
+
+impl<'a> PackWriter<'a> {
+    /// Creates the file under its temporary name.
+    pub fn create(storage: &'a dyn Storage, temporary: String, store: StoreId) -> Result<Self> {
+        let file = storage.create(&temporary)?;
+        let header = encode_header(store);
+        Ok(Self {
+            storage,
+            temporary,
+            file: Some(file),
+            buffer: header.to_vec(),
+            header,
+            frames: Vec::new(),
+            offset: header.len() as u64,
+        })
+    }
+
+    /// The bytes written so far.
+    pub fn bytes(&self) -> u64 {
+        self.offset
+    }
+
+    /// Appends a frame.
+    pub fn add(&mut self, frame: PreparedFrame) -> Result<()> {
+        self.offset += frame.frame.stored_bytes;
+        self.buffer.extend(frame.stored);
+        self.frames.push(frame.frame);
+        if self.buffer.len() >= BUFFER_BYTES { self.write_buffer() } else { Ok(()) }
+    }
+
+    fn write_buffer(&mut self) -> Result<()> {
+        let buffer = std::mem::take(&mut self.buffer);
+        self.file.as_mut().map_or(Ok(()), |file| file.write(&buffer))
+    }
+
+    /// Writes the table, flushes the file and gives it its name; once this returns the pack survives a power cut.
+    pub fn finish(mut self, path: &str) -> Result<PackSummary> {
+        let table = encode_table(&self.frames);
+        let hash = table_hash(&self.header, &table, self.offset);
+        let footer = encode_footer(&Footer { table_offset: self.offset, table_bytes: table.len() as u64, hash });
+        self.buffer.extend(&table);
+        self.buffer.extend(&footer);
+        self.write_buffer()?;
+        if let Some(mut file) = self.file.take() {
+            file.sync().inspect_err(|_| drop(self.storage.remove(&self.temporary)))?;
+        }
+        self.storage.rename(&self.temporary, path).inspect_err(|_| drop(self.storage.remove(&self.temporary)))?;
+        self.storage.sync_folder(parent(path))?;
+        Ok(PackSummary { path: path.to_owned(), bytes: self.offset + (table.len() + footer.len()) as u64 })
+    }
+}
+
+impl Drop for PackWriter<'_> {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            // An unfinished pack is of no use to anybody; gc finds it if even this fails.
+            let _ = self.storage.remove(&self.temporary);
+        }
+    }
+}

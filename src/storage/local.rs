@@ -1,0 +1,230 @@
+//! A store on a local file system.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Lock, Storage, StoredFile, WriteFile};
+use crate::error::{Error, Result};
+
+/// Files below a folder of the local file system.
+#[derive(Debug, Clone)]
+pub struct LocalStorage {
+    root: PathBuf,
+    /// Set where the root is writable for its group: new files then are as well, whatever the umask says.
+    shared_mode: Option<u32>,
+}
+
+impl LocalStorage {
+    /// Names the root; nothing is read or made.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        let root = root.into();
+        Self { shared_mode: shared_mode(&root), root }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        if path.is_empty() { self.root.clone() } else { self.root.join(path) }
+    }
+
+    fn open(&self, path: &str, options: &mut OpenOptions, action: &'static str) -> Result<(File, PathBuf)> {
+        let path = self.path(path);
+        options.open(&path).map(|file| (file, path.clone())).map_err(|e| Error::io(action, path, e))
+    }
+
+    fn share(&self, file: &File) {
+        #[cfg(unix)]
+        if let Some(mode) = self.shared_mode {
+            use std::os::unix::fs::PermissionsExt;
+            // A file that its group cannot write is a nuisance, not a failure.
+            let _ = file.set_permissions(fs::Permissions::from_mode(mode & 0o666));
+        }
+        #[cfg(not(unix))]
+        let _ = file;
+    }
+}
+
+#[cfg(unix)]
+fn shared_mode(root: &Path) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    // A store that is about to be made takes after the folder that it will be in.
+    let metadata = fs::metadata(root).or_else(|e| root.parent().map_or(Err(e), fs::metadata)).ok()?;
+    let mode = metadata.permissions().mode();
+    (metadata.is_dir() && mode & 0o020 != 0).then_some(mode & 0o2777)
+}
+
+#[cfg(not(unix))]
+fn shared_mode(_root: &Path) -> Option<u32> {
+    None
+}
+
+struct LocalFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl WriteFile for LocalFile {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| Error::io("write", &self.path, e))
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        // The length counts as data here, so fdatasync is enough for a journal and for a new file alike.
+        self.file.sync_data().map_err(|e| Error::io("flush", &self.path, e))
+    }
+}
+
+struct LocalLock {
+    _file: File,
+}
+
+impl Lock for LocalLock {}
+
+impl Storage for LocalStorage {
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn at(&self, root: &Path) -> Arc<dyn Storage> {
+        Arc::new(Self::new(root))
+    }
+
+    fn create_folder(&self, path: &str) -> Result<()> {
+        let path = self.path(path);
+        if path.is_dir() {
+            return Ok(());
+        }
+        fs::create_dir_all(&path).map_err(|e| Error::io("make the folder", &path, e))?;
+        #[cfg(unix)]
+        if let Some(mode) = self.shared_mode {
+            use std::os::unix::fs::PermissionsExt;
+            let _ = fs::set_permissions(&path, fs::Permissions::from_mode(mode));
+        }
+        Ok(())
+    }
+
+    fn create(&self, path: &str) -> Result<Box<dyn WriteFile>> {
+        let (file, path) = self.open(path, OpenOptions::new().write(true).create_new(true), "create")?;
+        self.share(&file);
+        Ok(Box::new(LocalFile { file, path }))
+    }
+
+    fn append(&self, path: &str) -> Result<Box<dyn WriteFile>> {
+        let (file, path) = self.open(path, OpenOptions::new().append(true), "append to")?;
+        Ok(Box::new(LocalFile { file, path }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let to = self.path(to);
+        fs::rename(self.path(from), &to).map_err(|e| Error::io("rename a new file to", to, e))
+    }
+
+    fn remove(&self, path: &str) -> Result<()> {
+        let path = self.path(path);
+        fs::remove_file(&path).map_err(|e| Error::io("remove", path, e))
+    }
+
+    fn sync_folder(&self, path: &str) -> Result<()> {
+        #[cfg(unix)]
+        {
+            let path = self.path(path);
+            File::open(&path).and_then(|folder| folder.sync_all()).map_err(|e| Error::io("flush", path, e))?;
+        }
+        // Windows has no handle to flush a folder by; NTFS journals its names.
+        #[cfg(not(unix))]
+        let _ = path;
+        Ok(())
+    }
+
+    fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>> {
+        let (file, path) = self.open(path, OpenOptions::new().read(true), "read")?;
+        let mut bytes = Vec::new();
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| Error::io("read", &path, e))?;
+        if bytes.len() as u64 > limit {
+            return Err(Error::damaged(path, format!("longer than the {limit} bytes that it may have")));
+        }
+        Ok(bytes)
+    }
+
+    fn read_range(&self, path: &str, offset: u64, bytes: usize) -> Result<Vec<u8>> {
+        let (file, path) = self.open(path, OpenOptions::new().read(true), "read")?;
+        let mut buffer = vec![0; bytes];
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match read_at(&file, rest, offset.saturating_add(filled as u64)) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::io("read", path, e)),
+            }
+        }
+        buffer.truncate(filled);
+        Ok(buffer)
+    }
+
+    fn length(&self, path: &str) -> Result<u64> {
+        let path = self.path(path);
+        fs::metadata(&path).map(|m| m.len()).map_err(|e| Error::io("read", path, e))
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<StoredFile>> {
+        let folder = self.path(path);
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::io("list", folder, e)),
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|e| Error::io("list", &folder, e))?;
+            // A file that vanishes between the listing and the look at it was never there for this reader.
+            let Ok(metadata) = entry.metadata() else { continue };
+            if let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) {
+                files.push(StoredFile { name, bytes: metadata.len() });
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    fn try_lock(&self, path: &str) -> Result<Option<Box<dyn Lock>>> {
+        loop {
+            let (file, full) = self.open(path, OpenOptions::new().write(true).create(true).truncate(false), "lock")?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(fs::TryLockError::WouldBlock) => return Ok(None),
+                Err(fs::TryLockError::Error(e)) => return Err(Error::io("lock", full, e)),
+            }
+            // Whoever removes lock files may have unlinked this one between the open and the lock.
+            if same_file(&file, &full) {
+                self.share(&file);
+                return Ok(Some(Box::new(LocalLock { _file: file })));
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
+}
+
+#[cfg(unix)]
+fn same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(a), Ok(b)) => a.dev() == b.dev() && a.ino() == b.ino(),
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn same_file(_file: &File, path: &Path) -> bool {
+    // A locked file cannot be removed there.
+    path.exists()
+}

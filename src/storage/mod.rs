@@ -1,0 +1,96 @@
+//! The only door to the files of a store and of a run folder.
+//!
+//! Everything durable is written through [`Storage`], so that a test can record the operations, cut power between any
+//! two of them or refuse the n-th. The SQLite index is the one exception: it is a cache, and SQLite opens its own file.
+//!
+//! Paths are relative to the storage's root and use `/`.
+
+mod local;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use local::LocalStorage;
+
+use crate::error::Result;
+
+/// A file in a folder of the storage.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoredFile {
+    /// The name within its folder.
+    pub name: String,
+    /// The length in bytes.
+    pub bytes: u64,
+}
+
+/// A file open for writing.
+pub trait WriteFile: Send {
+    /// Appends all of `bytes`.
+    fn write(&mut self, bytes: &[u8]) -> Result<()>;
+    /// Returns once what was written is on the disk.
+    fn sync(&mut self) -> Result<()>;
+}
+
+/// An exclusive lock that ends when it is dropped or when its process dies.
+pub trait Lock: Send + Sync {}
+
+/// Files under one root, and the operations that a store needs on them.
+///
+/// A rename replaces the target. New names, renames and removals are durable only after [`Storage::sync_folder`].
+pub trait Storage: Send + Sync {
+    /// The root, for messages.
+    fn root(&self) -> &Path;
+    /// The same kind of storage at another root.
+    fn at(&self, root: &Path) -> Arc<dyn Storage>;
+    /// Makes a folder and those above it, unless they are there.
+    fn create_folder(&self, path: &str) -> Result<()>;
+    /// Creates a file that must not exist yet.
+    fn create(&self, path: &str) -> Result<Box<dyn WriteFile>>;
+    /// Opens an existing file to append to it.
+    fn append(&self, path: &str) -> Result<Box<dyn WriteFile>>;
+    /// Moves a file, replacing the target.
+    fn rename(&self, from: &str, to: &str) -> Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &str) -> Result<()>;
+    /// Makes the names in a folder durable.
+    fn sync_folder(&self, path: &str) -> Result<()>;
+    /// Reads a whole file of at most `limit` bytes.
+    fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>>;
+    /// Reads `bytes` bytes from `offset`; fewer only where the file ends.
+    fn read_range(&self, path: &str, offset: u64, bytes: usize) -> Result<Vec<u8>>;
+    /// The length of a file.
+    fn length(&self, path: &str) -> Result<u64>;
+    /// The files (not folders) in a folder, sorted by name; empty where the folder is missing.
+    fn list(&self, path: &str) -> Result<Vec<StoredFile>>;
+    /// Takes the exclusive lock of a file, making the file where it is missing; `None` where another holds it.
+    fn try_lock(&self, path: &str) -> Result<Option<Box<dyn Lock>>>;
+
+    /// The path of a file, for messages and for SQLite.
+    fn full_path(&self, path: &str) -> PathBuf {
+        self.root().join(path)
+    }
+}
+
+/// Writes a small file so that it is there whole or not at all: under a temporary name, then renamed.
+///
+/// With `durable` it also survives a power cut once this returns.
+pub fn write_whole(storage: &dyn Storage, temporary: &str, path: &str, bytes: &[u8], durable: bool) -> Result<()> {
+    let written = storage.create(temporary).and_then(|mut file| {
+        file.write(bytes)?;
+        if durable { file.sync() } else { Ok(()) }
+    });
+    if let Err(error) = written.and_then(|()| storage.rename(temporary, path)) {
+        // The first error is the one to report; a leftover that cannot be removed is swept up by gc.
+        let _ = storage.remove(temporary);
+        return Err(error);
+    }
+    if durable {
+        storage.sync_folder(parent(path))?;
+    }
+    Ok(())
+}
+
+/// The folder of a storage path, empty for the root.
+pub fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
+}

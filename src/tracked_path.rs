@@ -1,0 +1,185 @@
+//! Paths of tracked files: relative, `/` between the parts, raw bytes as the file system has them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The longest name of one file or folder, in bytes.
+pub const MAX_NAME_BYTES: usize = 1024;
+
+/// A relative path inside a snapshot. It cannot leave the folder that it is restored to: no part of it is empty, `.`
+/// or `..`, and none holds `/` or NUL.
+///
+/// In JSON it is an object with `path`, or with `path_bytes` (base64) where the bytes are not UTF-8.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TrackedPath(Vec<u8>);
+
+/// Whether `name` can be the name of one file or folder.
+pub fn is_valid_name(name: &[u8]) -> bool {
+    !name.is_empty() && name.len() <= MAX_NAME_BYTES && name != b"." && name != b".." && !name.iter().any(|b| matches!(b, b'/' | 0))
+}
+
+impl TrackedPath {
+    /// Checks and takes a path in its stored form.
+    pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Option<Self> {
+        let bytes = bytes.into();
+        bytes.split(|b| *b == b'/').all(is_valid_name).then_some(Self(bytes))
+    }
+
+    /// Takes a relative path of this system, `None` where it is absolute, empty or has `..` in it.
+    pub fn from_path(path: &Path) -> Option<Self> {
+        let mut bytes = Vec::new();
+        for part in path.components() {
+            match part {
+                std::path::Component::Normal(name) => {
+                    if !bytes.is_empty() {
+                        bytes.push(b'/');
+                    }
+                    bytes.extend(name_bytes(name)?.iter());
+                }
+                std::path::Component::CurDir => {}
+                _ => return None,
+            }
+        }
+        Self::from_bytes(bytes)
+    }
+
+    /// The path one level below `self`.
+    pub fn join(&self, name: &[u8]) -> Option<Self> {
+        is_valid_name(name).then(|| Self([&self.0, &b"/"[..], name].concat()))
+    }
+
+    /// The stored form.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The parts between the slashes.
+    pub fn parts(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.0.split(|b| *b == b'/')
+    }
+
+    /// The last part.
+    pub fn name(&self) -> &[u8] {
+        self.parts().next_back().unwrap_or_default()
+    }
+
+    /// Whether `self` is `folder` or lies below it.
+    pub fn is_within(&self, folder: &Self) -> bool {
+        self.0.strip_prefix(folder.0.as_slice()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    }
+
+    /// The path as this system writes it, `None` where it cannot.
+    pub fn to_path(&self) -> Option<PathBuf> {
+        self.parts().map(os_name).collect()
+    }
+}
+
+/// The name of a file as this system writes it, `None` where it cannot.
+#[cfg(unix)]
+pub fn os_name(name: &[u8]) -> Option<std::ffi::OsString> {
+    use std::os::unix::ffi::OsStringExt;
+    Some(std::ffi::OsString::from_vec(name.to_vec()))
+}
+
+/// The name of a file as this system writes it, `None` where it cannot.
+#[cfg(not(unix))]
+pub fn os_name(name: &[u8]) -> Option<std::ffi::OsString> {
+    // `:` and `\` would lead elsewhere on Windows.
+    std::str::from_utf8(name).ok().filter(|n| !n.contains([':', '\\'])).map(Into::into)
+}
+
+/// The stored form of a file's name, `None` where this system's name has none.
+#[cfg(unix)]
+pub fn name_bytes(name: &std::ffi::OsStr) -> Option<&[u8]> {
+    use std::os::unix::ffi::OsStrExt;
+    Some(name.as_bytes())
+}
+
+/// The stored form of a file's name, `None` where this system's name has none.
+#[cfg(not(unix))]
+pub fn name_bytes(name: &std::ffi::OsStr) -> Option<&[u8]> {
+    name.to_str().map(str::as_bytes)
+}
+
+impl fmt::Display for TrackedPath {
+    /// For people: bytes that are not UTF-8 become U+FFFD, control characters are escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in String::from_utf8_lossy(&self.0).chars() {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for TrackedPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl Serialize for TrackedPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        match std::str::from_utf8(&self.0) {
+            Ok(text) => map.serialize_entry("path", text)?,
+            Err(_) => map.serialize_entry("path_bytes", &BASE64.encode(&self.0))?,
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for TrackedPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Form {
+            path: Option<String>,
+            path_bytes: Option<String>,
+        }
+        let bytes = match Form::deserialize(deserializer)? {
+            Form { path: Some(text), path_bytes: None } => text.into_bytes(),
+            Form { path: None, path_bytes: Some(text) } => BASE64.decode(text).map_err(serde::de::Error::custom)?,
+            _ => return Err(serde::de::Error::custom("needs either path or path_bytes")),
+        };
+        Self::from_bytes(bytes).ok_or_else(|| serde::de::Error::custom("not a path inside a snapshot"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_could_escape_are_refused() {
+        for bad in [&b""[..], b"/", b"/etc", b"..", b"a/..", b"a/../b", b"a//b", b"a/", b"./a", b"a\0b", &[b'x'; 1025]] {
+            assert!(TrackedPath::from_bytes(bad).is_none(), "{bad:?}");
+        }
+        for bad in ["/etc", "..", "a/../b", ""] {
+            assert!(TrackedPath::from_path(Path::new(bad)).is_none(), "{bad}");
+        }
+        assert_eq!(TrackedPath::from_path(Path::new("./a/./b")), TrackedPath::from_bytes(*b"a/b"));
+    }
+
+    #[test]
+    fn json_names_bytes_that_are_not_text() {
+        let text = TrackedPath::from_bytes("dir/é.py").expect("valid");
+        let raw = TrackedPath::from_bytes(*b"dir/\xff.py").expect("valid");
+        for (path, json) in [(text, r#"{"path":"dir/é.py"}"#), (raw, r#"{"path_bytes":"ZGlyL/8ucHk="}"#)] {
+            assert_eq!(serde_json::to_string(&path).expect("serialises"), json);
+            assert_eq!(serde_json::from_str::<TrackedPath>(json).expect("parses"), path);
+        }
+        assert!(serde_json::from_str::<TrackedPath>(r#"{"path":"../x"}"#).is_err());
+    }
+
+    #[test]
+    fn within_goes_by_whole_parts() {
+        let path = |p: &str| TrackedPath::from_bytes(p).expect("valid");
+        assert!(path("a/b").is_within(&path("a")));
+        assert!(path("a").is_within(&path("a")));
+        assert!(!path("ab").is_within(&path("a")));
+    }
+}
