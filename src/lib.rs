@@ -9,12 +9,14 @@ pub mod decode;
 pub mod entry_point;
 pub mod error;
 pub mod id;
+pub mod index;
 pub mod journal;
 pub mod pack;
 pub mod progress;
 pub mod run_record;
 pub mod snapshot;
 pub mod storage;
+pub mod store;
 pub mod tracked_path;
 
 pub use error::{Error, Result};

@@ -1,7 +1,7 @@
 //! A store on a local file system.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -75,10 +75,21 @@ impl WriteFile for LocalFile {
 }
 
 struct LocalLock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
-impl Lock for LocalLock {}
+impl Lock for LocalLock {
+    fn write_note(&mut self, note: &[u8]) -> Result<()> {
+        let write = |file: &mut File| {
+            file.rewind()?;
+            file.write_all(note)?;
+            // Notes have nearly always one length: then this changes nothing on the disk.
+            if file.metadata()?.len() != note.len() as u64 { file.set_len(note.len() as u64) } else { Ok(()) }
+        };
+        write(&mut self.file).map_err(|e| Error::io("write", &self.path, e))
+    }
+}
 
 impl Storage for LocalStorage {
     fn root(&self) -> &Path {
@@ -198,7 +209,7 @@ impl Storage for LocalStorage {
             // Whoever removes lock files may have unlinked this one between the open and the lock.
             if same_file(&file, &full) {
                 self.share(&file);
-                return Ok(Some(Box::new(LocalLock { _file: file })));
+                return Ok(Some(Box::new(LocalLock { file, path: full })));
             }
         }
     }

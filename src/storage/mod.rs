@@ -32,7 +32,10 @@ pub trait WriteFile: Send {
 }
 
 /// An exclusive lock that ends when it is dropped or when its process dies.
-pub trait Lock: Send + Sync {}
+pub trait Lock: Send + Sync {
+    /// Replaces what the locked file holds. Nothing is flushed.
+    fn write_note(&mut self, note: &[u8]) -> Result<()>;
+}
 
 /// Files under one root, and the operations that a store needs on them.
 ///

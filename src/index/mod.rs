@@ -1,0 +1,290 @@
+//! The SQLite index: a cache that says in which pack an object is and in which journal a run.
+//!
+//! It may be behind the store, and after a power cut or a flipped bit it may be nonsense: whoever reads a row looks at
+//! the pack or journal before believing it, and whoever gets an error or no row can do without. Its tables are in
+//! `schema/index.sql`, which is the very text that makes them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+use crate::id::{ObjectId, RunId, StoreId};
+
+const DDL: &str = include_str!("../../schema/index.sql");
+const APPLICATION_ID: i64 = 0x5253_4e50;
+const VERSION: i64 = 1;
+/// Readers wait this long for a writer's last step; after that they do without the index.
+const BUSY: Duration = Duration::from_millis(20);
+
+/// Why the index cannot be used now. It is never a reason to fail.
+pub type IndexError = rusqlite::Error;
+
+/// A pack or journal that the index knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexedFile {
+    /// The number under which rows name it.
+    pub number: i64,
+    /// Its name in its folder.
+    pub name: String,
+    /// The length that has been read into the index.
+    pub bytes: u64,
+}
+
+/// A run that the index knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexedRun {
+    /// The number of its journal.
+    pub journal: i64,
+    /// Where its start record begins.
+    pub offset: u64,
+    /// Its id.
+    pub run: RunId,
+    /// Its name.
+    pub name: Option<String>,
+}
+
+/// A pack to be added.
+pub struct NewPack<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its length.
+    pub bytes: u64,
+    /// Its objects' ids in the order of the table.
+    pub objects: Vec<ObjectId>,
+}
+
+/// What has been read of a journal since the index last knew.
+pub struct JournalTail<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The length up to which it has been read now.
+    pub bytes: u64,
+    /// The start records in it.
+    pub runs: Vec<NewRun>,
+}
+
+/// A run to be added.
+pub struct NewRun {
+    /// Where its start record begins.
+    pub offset: u64,
+    /// Its id.
+    pub run: RunId,
+    /// Its name.
+    pub name: Option<String>,
+    /// The path of its project.
+    pub project: String,
+    /// Its snapshot.
+    pub snapshot: ObjectId,
+}
+
+/// An open index of one store.
+#[derive(Debug)]
+pub struct Index {
+    connection: Connection,
+}
+
+/// The key of a run in the table `runs`.
+fn run_key(run: RunId, name: Option<&str>) -> i64 {
+    let text = name.map_or_else(|| run.to_string(), str::to_owned);
+    ObjectId::of(text.as_bytes()).key().cast_signed()
+}
+
+impl Index {
+    /// Opens the index to read it. `None` where there is none, or none that belongs to this state of the store.
+    pub fn open(path: &Path, store: StoreId, generation: u64) -> Option<Self> {
+        if !path.exists() {
+            return None;
+        }
+        let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        // A store on a read-only medium can still be read; a writable one may have to finish a killed writer's rollback.
+        let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)
+            .or_else(|_| Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_ONLY))
+            .ok()?;
+        connection.busy_timeout(BUSY).ok()?;
+        let index = Self { connection };
+        index.belongs_to(store, generation).ok()?.then_some(index)
+    }
+
+    /// Opens the index to write it, making it anew where it is missing, damaged or of another state of the store.
+    pub fn open_or_create(path: &Path, store: StoreId, generation: u64) -> Result<Self, IndexError> {
+        if let Some(index) = Self::open(path, store, generation) {
+            return Ok(index);
+        }
+        let create = || {
+            let connection = Connection::open(path)?;
+            connection.busy_timeout(BUSY)?;
+            // A cache needs no flush: what a power cut leaves of it is checked against packs and journals.
+            connection.execute_batch("PRAGMA page_size = 1024; PRAGMA synchronous = OFF; BEGIN IMMEDIATE;")?;
+            if connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))? == 0 {
+                connection.execute_batch(DDL)?;
+                connection.execute("INSERT INTO store VALUES (?1, ?2)", params![store.to_string(), generation.cast_signed()])?;
+                connection.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"))?;
+            }
+            connection.execute_batch("COMMIT")?;
+            Ok::<_, IndexError>(Self { connection })
+        };
+        match create().and_then(|index| Ok(index.belongs_to(store, generation)?.then_some(index))) {
+            Ok(Some(index)) => Ok(index),
+            Err(error) if is_busy(&error) => Err(error),
+            // Of another store or state, or no database at all: a cache is thrown away rather than mended.
+            _ => {
+                for ending in ["", "-journal", "-wal", "-shm"] {
+                    let mut name = path.as_os_str().to_owned();
+                    name.push(ending);
+                    let _ = std::fs::remove_file(name);
+                }
+                create()
+            }
+        }
+    }
+
+    fn belongs_to(&self, store: StoreId, generation: u64) -> Result<bool, IndexError> {
+        let version: i64 = self.connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if version != VERSION {
+            return Ok(false);
+        }
+        let row = self.connection.query_row("SELECT id, generation FROM store", [], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+        });
+        Ok(row.optional()?.is_some_and(|(id, found)| id == store.to_string() && found.cast_unsigned() == generation))
+    }
+
+    fn files(&self, sql: &str) -> Result<Vec<IndexedFile>, IndexError> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([], |row| {
+            Ok(IndexedFile { number: row.get(0)?, name: row.get(1)?, bytes: row.get::<_, i64>(2)?.cast_unsigned() })
+        })?;
+        rows.collect()
+    }
+
+    /// The packs whose objects are in the index.
+    pub fn packs(&self) -> Result<Vec<IndexedFile>, IndexError> {
+        self.files("SELECT number, name, bytes FROM packs")
+    }
+
+    /// The journals whose records are in the index.
+    pub fn journals(&self) -> Result<Vec<IndexedFile>, IndexError> {
+        self.files("SELECT number, name, bytes FROM journals")
+    }
+
+    /// The places of the objects with a key: number of the pack, place in its table.
+    pub fn places(&self, key: u64) -> Result<Vec<(i64, u64)>, IndexError> {
+        let mut statement = self.connection.prepare_cached("SELECT pack, ordinal FROM objects WHERE key = ?1")?;
+        let rows = statement.query_map([key.cast_signed()], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
+        rows.collect()
+    }
+
+    /// The ordinals that the index has for a pack, sorted, with their keys.
+    pub fn objects_of(&self, pack: i64) -> Result<Vec<(u64, u64)>, IndexError> {
+        let mut statement = self.connection.prepare_cached("SELECT ordinal, key FROM objects WHERE pack = ?1 ORDER BY ordinal")?;
+        let rows = statement
+            .query_map([pack], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned())))?;
+        rows.collect()
+    }
+
+    /// The runs of that name.
+    pub fn runs_named(&self, name: &str) -> Result<Vec<IndexedRun>, IndexError> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT journal, offset, run, name FROM runs WHERE key = ?1 AND name = ?2")?;
+        let rows = statement.query_map(params![run_key(RunId([0; 16]), Some(name)), name], indexed_run)?;
+        rows.collect()
+    }
+
+    /// The runs whose records are in a journal.
+    pub fn runs_in(&self, journal: i64) -> Result<Vec<IndexedRun>, IndexError> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT journal, offset, run, name FROM runs WHERE journal = ?1 ORDER BY offset")?;
+        let rows = statement.query_map([journal], indexed_run)?;
+        rows.collect()
+    }
+
+    /// The newest run of a project that the index knows.
+    pub fn newest_of(&self, project: &str) -> Result<Option<(RunId, ObjectId)>, IndexError> {
+        let mut statement = self.connection.prepare_cached("SELECT run, snapshot FROM projects WHERE path = ?1")?;
+        statement.query_row([project], |row| Ok((RunId(row.get(0)?), ObjectId(row.get(1)?)))).optional()
+    }
+
+    /// SQLite's own look at its file; empty where it finds nothing wrong.
+    pub fn integrity_problems(&self) -> Vec<String> {
+        let check = || {
+            let mut statement = self.connection.prepare("PRAGMA integrity_check(5)")?;
+            let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+            rows.collect::<Result<Vec<_>, IndexError>>()
+        };
+        match check() {
+            Ok(lines) => lines.into_iter().filter(|line| line != "ok").collect(),
+            Err(error) => vec![error.to_string()],
+        }
+    }
+
+    /// Adds packs and journal tails in one transaction; fails at once where another process is doing so.
+    pub fn add(&mut self, packs: &[NewPack<'_>], journals: &[JournalTail<'_>]) -> Result<(), IndexError> {
+        self.connection.execute_batch("PRAGMA synchronous = OFF")?;
+        let transaction = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        {
+            let mut known = transaction.prepare_cached("SELECT 1 FROM packs WHERE name = ?1")?;
+            let mut add_pack = transaction.prepare_cached("INSERT INTO packs (name, bytes) VALUES (?1, ?2)")?;
+            let mut add_object = transaction.prepare_cached("INSERT OR REPLACE INTO objects VALUES (?1, ?2, ?3)")?;
+            let mut rows = Vec::new();
+            for pack in packs {
+                // Another process may have added it since this one looked.
+                if known.exists([pack.name])? {
+                    continue;
+                }
+                add_pack.execute(params![pack.name, pack.bytes.cast_signed()])?;
+                let number = transaction.last_insert_rowid();
+                rows.extend(pack.objects.iter().enumerate().map(|(ordinal, id)| (id.key().cast_signed(), number, ordinal as i64)));
+            }
+            // In the order of the key pages are filled once, not split over and over.
+            rows.sort_unstable();
+            for (key, pack, ordinal) in rows {
+                add_object.execute(params![key, pack, ordinal])?;
+            }
+            let mut journal_of = transaction.prepare_cached("SELECT number, bytes FROM journals WHERE name = ?1")?;
+            let mut add_journal = transaction.prepare_cached("INSERT INTO journals (name, bytes) VALUES (?1, 0)")?;
+            let mut set_bytes = transaction.prepare_cached("UPDATE journals SET bytes = ?2 WHERE number = ?1")?;
+            let mut add_run = transaction.prepare_cached("INSERT OR REPLACE INTO runs VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            let mut set_newest = transaction.prepare_cached(
+                "INSERT INTO projects VALUES (?1, ?2, ?3)
+                 ON CONFLICT (path) DO UPDATE SET run = excluded.run, snapshot = excluded.snapshot WHERE excluded.run > run",
+            )?;
+            for journal in journals {
+                let found = journal_of
+                    .query_row([journal.name], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.cast_unsigned())))
+                    .optional()?;
+                let (number, indexed) = match found {
+                    Some(found) => found,
+                    None => {
+                        add_journal.execute([journal.name])?;
+                        (transaction.last_insert_rowid(), 0)
+                    }
+                };
+                if indexed >= journal.bytes {
+                    continue;
+                }
+                for run in &journal.runs {
+                    let key = run_key(run.run, run.name.as_deref());
+                    add_run.execute(params![key, number, run.offset.cast_signed(), run.run.0, run.name])?;
+                    set_newest.execute(params![run.project, run.run.0, run.snapshot.0])?;
+                }
+                set_bytes.execute(params![number, journal.bytes.cast_signed()])?;
+            }
+        }
+        transaction.commit()
+    }
+}
+
+fn indexed_run(row: &rusqlite::Row<'_>) -> Result<IndexedRun, IndexError> {
+    Ok(IndexedRun {
+        journal: row.get(0)?,
+        offset: row.get::<_, i64>(1)?.cast_unsigned(),
+        run: RunId(row.get(2)?),
+        name: row.get(3)?,
+    })
+}
+
+/// Whether another process is writing the index just now.
+pub fn is_busy(error: &IndexError) -> bool {
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked))
+}

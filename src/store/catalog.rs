@@ -1,0 +1,278 @@
+//! What the packs folder holds and where each object is: the index, and in memory whatever it does not know yet.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::id::{ObjectId, StoreId};
+use crate::index::{Index, NewPack};
+use crate::pack::Pack;
+use crate::pack::format::ObjectKind;
+use crate::storage::Storage;
+
+/// The folder of the packs.
+pub const PACKS: &str = "packs";
+/// The ending of a pack's name.
+pub const PACK_ENDING: &str = ".pack";
+/// The index.
+pub const INDEX_PATH: &str = "index.sqlite";
+/// From this many packs that the index does not know, it is brought up to date.
+const BACKLOG: usize = 32;
+
+/// An object in an opened pack.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The pack.
+    pub pack: Arc<Pack>,
+    /// The object's place in [`Pack::objects`].
+    pub ordinal: usize,
+}
+
+impl Place {
+    /// What the table says of the object.
+    pub fn object(&self) -> Option<&crate::pack::Object> {
+        self.pack.objects.get(self.ordinal)
+    }
+
+    /// The frame that the object is in.
+    pub fn frame(&self) -> Option<&crate::pack::Frame> {
+        self.pack.frames.get(self.object()?.frame)
+    }
+}
+
+struct Slot {
+    name: String,
+    pack: OnceLock<Option<Arc<Pack>>>,
+}
+
+#[derive(Default)]
+struct State {
+    slots: Vec<Arc<Slot>>,
+    by_name: HashMap<String, usize>,
+    /// Slot by the index's number.
+    indexed: HashMap<i64, usize>,
+    /// Objects of packs that the index does not know.
+    overlay: HashMap<u64, Vec<(usize, usize)>>,
+    in_overlay: Vec<bool>,
+}
+
+/// The packs of a store.
+pub struct Catalog {
+    storage: Arc<dyn Storage>,
+    store: StoreId,
+    generation: u64,
+    state: RwLock<State>,
+    index: Mutex<Option<Index>>,
+    complete: AtomicBool,
+    damaged: Mutex<Vec<Error>>,
+}
+
+/// A lock whose holder panicked is taken over: what it guards is a cache in any state.
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Catalog {
+    /// Lists the packs and opens the index.
+    pub fn open(storage: Arc<dyn Storage>, store: StoreId, generation: u64) -> Result<Self> {
+        let index = Index::open(&storage.full_path(INDEX_PATH), store, generation);
+        let catalog = Self {
+            storage,
+            store,
+            generation,
+            state: RwLock::default(),
+            index: Mutex::new(index),
+            complete: AtomicBool::new(false),
+            damaged: Mutex::default(),
+        };
+        catalog.refresh()?;
+        Ok(catalog)
+    }
+
+    /// Where the index is.
+    pub fn index_path(&self) -> PathBuf {
+        self.storage.full_path(INDEX_PATH)
+    }
+
+    /// Lists the packs folder again and takes in what has come and gone.
+    pub fn refresh(&self) -> Result<()> {
+        let mut names: Vec<_> = self.storage.list(PACKS)?.into_iter().map(|file| file.name).collect();
+        names.retain(|name| name.ends_with(PACK_ENDING));
+        {
+            let mut state = self.write_state();
+            let mut fresh = State::default();
+            for name in names {
+                let slot = match state.by_name.get(&name).and_then(|slot| state.slots.get(*slot)) {
+                    Some(slot) => Arc::clone(slot),
+                    None => Arc::new(Slot { name: name.clone(), pack: OnceLock::new() }),
+                };
+                fresh.by_name.insert(name, fresh.slots.len());
+                fresh.slots.push(slot);
+            }
+            fresh.in_overlay = vec![false; fresh.slots.len()];
+            if let Some(Ok(packs)) = locked(&self.index).as_ref().map(Index::packs) {
+                for pack in packs {
+                    if let Some(slot) = fresh.by_name.get(&pack.name) {
+                        fresh.indexed.insert(pack.number, *slot);
+                    }
+                }
+            }
+            *state = fresh;
+        }
+        self.complete.store(false, Ordering::Relaxed);
+        let known: Vec<usize> = self.read_state().indexed.values().copied().collect();
+        self.overlay_packs(|slot| !known.contains(&slot));
+        Ok(())
+    }
+
+    fn read_state(&self) -> std::sync::RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write_state(&self) -> std::sync::RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn overlay_packs(&self, wanted: impl Fn(usize) -> bool) {
+        let slots: Vec<(usize, Arc<Slot>)> = {
+            let state = self.read_state();
+            let new = |slot: &usize| wanted(*slot) && !state.in_overlay.get(*slot).copied().unwrap_or(true);
+            (0..state.slots.len()).filter(new).filter_map(|slot| Some((slot, Arc::clone(state.slots.get(slot)?)))).collect()
+        };
+        let opened: Vec<(usize, Option<Arc<Pack>>)> = if slots.len() < 4 {
+            slots.iter().map(|(number, slot)| (*number, self.open_slot(slot))).collect()
+        } else {
+            slots.par_iter().map(|(number, slot)| (*number, self.open_slot(slot))).collect()
+        };
+        let mut state = self.write_state();
+        for (number, pack) in opened {
+            for (ordinal, object) in pack.iter().flat_map(|pack| pack.objects.iter().enumerate()) {
+                state.overlay.entry(object.id.key()).or_default().push((number, ordinal));
+            }
+            if let Some(done) = state.in_overlay.get_mut(number) {
+                *done = true;
+            }
+        }
+    }
+
+    fn open_slot(&self, slot: &Slot) -> Option<Arc<Pack>> {
+        let open = || match Pack::open(&*self.storage, &format!("{PACKS}/{}", slot.name)) {
+            Ok(pack) if pack.store == self.store => Some(Arc::new(pack)),
+            Ok(pack) => {
+                let reason = format!("it belongs to the store {}, not to {}", pack.store, self.store);
+                locked(&self.damaged).push(Error::damaged(self.storage.full_path(&pack.path), reason));
+                None
+            }
+            Err(error) => {
+                locked(&self.damaged).push(error);
+                None
+            }
+        };
+        slot.pack.get_or_init(open).clone()
+    }
+
+    /// Packs that could not be opened so far.
+    pub fn take_damaged(&self) -> Vec<Error> {
+        std::mem::take(&mut locked(&self.damaged))
+    }
+
+    /// Opens every pack; those that cannot be opened are in [`Catalog::take_damaged`].
+    pub fn packs(&self) -> Vec<Arc<Pack>> {
+        let slots = self.read_state().slots.clone();
+        slots.par_iter().filter_map(|slot| self.open_slot(slot)).collect()
+    }
+
+    /// The places of all objects with a key, as far as index and overlay know.
+    pub fn places_by_key(&self, key: u64) -> Vec<Place> {
+        let from_index = match locked(&self.index).as_ref().map(|index| index.places(key)) {
+            Some(Ok(places)) => places,
+            Some(Err(_)) | None => Vec::new(),
+        };
+        let candidates: Vec<(Arc<Slot>, usize)> = {
+            let state = self.read_state();
+            let indexed = from_index.into_iter().filter_map(|(pack, ordinal)| {
+                // Rows of packs that are gone point nowhere.
+                Some((*state.indexed.get(&pack)?, usize::try_from(ordinal).ok()?))
+            });
+            let overlaid = state.overlay.get(&key).into_iter().flatten().copied();
+            indexed.chain(overlaid).filter_map(|(slot, ordinal)| Some((Arc::clone(state.slots.get(slot)?), ordinal))).collect()
+        };
+        let mut places: Vec<Place> = Vec::new();
+        for (slot, ordinal) in candidates {
+            let Some(pack) = self.open_slot(&slot) else { continue };
+            let place = Place { pack, ordinal };
+            let right = place.object().is_some_and(|object| object.id.key() == key);
+            if right && !places.iter().any(|p| p.ordinal == place.ordinal && Arc::ptr_eq(&p.pack, &place.pack)) {
+                places.push(place);
+            }
+        }
+        places
+    }
+
+    /// The places of an object, as far as index and overlay know: no row is no proof that it is not there.
+    pub fn places(&self, kind: ObjectKind, id: ObjectId) -> Vec<Place> {
+        let mut places = self.places_by_key(id.key());
+        places.retain(|place| place.object().is_some_and(|object| object.id == id && object.kind == kind));
+        places
+    }
+
+    /// Takes every pack into memory, in case the index is wrong. Whether that was new.
+    pub fn complete(&self) -> Result<bool> {
+        if self.complete.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        self.refresh()?;
+        self.overlay_packs(|_| true);
+        self.complete.store(true, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Whether so many packs are outside the index that it should be brought up to date.
+    pub fn has_backlog(&self) -> bool {
+        let state = self.read_state();
+        state.slots.len() >= state.indexed.len() + BACKLOG
+    }
+
+    /// The packs that the index does not know.
+    pub fn unindexed(&self) -> Vec<Arc<Pack>> {
+        let slots: Vec<Arc<Slot>> = {
+            let state = self.read_state();
+            let known: std::collections::HashSet<usize> = state.indexed.values().copied().collect();
+            state.slots.iter().enumerate().filter(|(n, _)| !known.contains(n)).map(|(_, slot)| Arc::clone(slot)).collect()
+        };
+        slots.iter().filter_map(|slot| self.open_slot(slot)).collect()
+    }
+
+    /// Reads something from the index; `None` where there is none or it fails.
+    pub fn ask_index<T>(&self, question: impl FnOnce(&Index) -> Result<T, crate::index::IndexError>) -> Option<T> {
+        locked(&self.index).as_ref().and_then(|index| question(index).ok())
+    }
+
+    /// Closes the index, brings it up to date with `packs` and `journals`, and opens it again.
+    pub fn add_to_index(
+        &self,
+        packs: &[Arc<Pack>],
+        journals: &[crate::index::JournalTail<'_>],
+    ) -> Result<(), crate::index::IndexError> {
+        let mut index = locked(&self.index);
+        let mut writer = match index.take() {
+            Some(index) => index,
+            None => Index::open_or_create(&self.index_path(), self.store, self.generation)?,
+        };
+        let new: Vec<NewPack<'_>> = packs
+            .iter()
+            .map(|pack| NewPack {
+                name: pack.name(),
+                bytes: pack.bytes,
+                objects: pack.objects.iter().map(|object| object.id).collect(),
+            })
+            .collect();
+        let added = writer.add(&new, journals);
+        *index = Some(writer);
+        added
+    }
+}

@@ -1,0 +1,174 @@
+//! The store: opens or makes it, and joins packs, journals and index into one.
+
+mod catalog;
+mod config;
+pub mod location;
+mod objects;
+mod runs;
+pub mod slot;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::chunker::Chunker;
+use crate::error::{Error, Result};
+use crate::id::{StoreId, random_bytes};
+use crate::pack::Pack;
+use crate::storage::{LocalStorage, Storage};
+
+pub use catalog::{Catalog, INDEX_PATH, PACK_ENDING, PACKS};
+pub use config::{CONFIG_PATH, Config, Features};
+pub use objects::{FrameCache, ObjectBytes};
+pub use runs::{JournalProblem, Run, Runs};
+pub use writer::Writer;
+
+/// The file that keeps a store in a project's root out of git.
+const GITIGNORE_PATH: &str = ".gitignore";
+
+/// An open store.
+pub struct Store {
+    storage: Arc<dyn Storage>,
+    config: Config,
+    config_problem: Option<Error>,
+    catalog: Catalog,
+    frames: FrameCache,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({:?}, {})", self.storage.root(), self.config.store)
+    }
+}
+
+impl Store {
+    /// Opens the store in a folder of the local file system.
+    pub fn open(folder: &Path) -> Result<Self> {
+        Self::open_in(Arc::new(LocalStorage::new(folder)))
+    }
+
+    /// Opens the store at the root of `storage`.
+    ///
+    /// Where config.json is missing or damaged but packs or journals are there, the store opens for reading alone, and
+    /// [`Store::config_problem`] says why.
+    pub fn open_in(storage: Arc<dyn Storage>) -> Result<Self> {
+        let not_a_store =
+            |reason: &str| Error::NotAStore { path: storage.root().to_owned(), reason: reason.to_owned() };
+        let (config, config_problem) = match Config::read(&*storage) {
+            Ok(config) => (config, None),
+            Err(error) if error.is_not_found() || error.is_damage() => match recover_id(&*storage) {
+                Some(id) => {
+                    let problem = if error.is_not_found() {
+                        Error::damaged(storage.full_path(CONFIG_PATH), "the file is missing")
+                    } else {
+                        error
+                    };
+                    (Config::new(id, Chunker::default()), Some(problem))
+                }
+                None if !storage.root().exists() => return Err(not_a_store("there is no such folder")),
+                None if error.is_not_found() => return Err(not_a_store("it has no config.json")),
+                None => return Err(error),
+            },
+            Err(error) => return Err(error),
+        };
+        let catalog = Catalog::open(Arc::clone(&storage), config.store, config.generation)?;
+        Ok(Self { storage, config, config_problem, catalog, frames: FrameCache::default() })
+    }
+
+    /// Makes a store in a folder of the local file system, or opens the one that is there; whether it is new.
+    pub fn init(folder: &Path) -> Result<(Self, bool)> {
+        Self::init_in(Arc::new(LocalStorage::new(folder)), Chunker::default())
+    }
+
+    /// Makes a store at the root of `storage`, or opens the one that is there; whether it is new.
+    ///
+    /// Where config.json is lost, it is written again under the id that packs and journals have.
+    pub fn init_in(storage: Arc<dyn Storage>, chunker: Chunker) -> Result<(Self, bool)> {
+        match Self::open_in(Arc::clone(&storage)) {
+            Ok(store) if store.config_problem.is_none() => return Ok((store, false)),
+            Err(error @ (Error::NewerFormat { .. } | Error::UnknownFeature { .. })) => return Err(error),
+            _ => {}
+        }
+        if !chunker.is_valid() {
+            return Err(Error::Usage(format!("Impossible chunk sizes: {chunker:?}")));
+        }
+        for folder in ["", PACKS, slot::JOURNALS, slot::FOLDER, slot::TEMPORARY] {
+            storage.create_folder(folder)?;
+        }
+        // Two processes may make one store at the same time: the lock lets one write config.json, the other then opens it.
+        let lock = loop {
+            if let Some(lock) = storage.try_lock(&format!("{}/init", slot::FOLDER))? {
+                break lock;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        };
+        let missing = match Config::read(&*storage) {
+            Ok(_) => false,
+            Err(error) if error.is_not_found() || error.is_damage() => true,
+            Err(error) => return Err(error),
+        };
+        if missing {
+            let temporary = |what: &str| format!("{}/init-{what}-{:016x}.tmp", slot::TEMPORARY, u64::from_le_bytes(random_bytes()));
+            crate::storage::write_whole(&*storage, &temporary("ignore"), GITIGNORE_PATH, b"*\n", false)?;
+            let id = recover_id(&*storage).unwrap_or_else(|| StoreId(random_bytes()));
+            // config.json comes last: a folder without it is no store yet.
+            Config::new(id, chunker).write(&*storage, &temporary("config"))?;
+            if let Some(beside) = storage.root().parent().filter(|path| !path.as_os_str().is_empty()) {
+                storage.at(beside).sync_folder("")?;
+            }
+        }
+        drop(lock);
+        Ok((Self::open_in(storage)?, missing))
+    }
+
+    /// Its files.
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Why config.json could not be used, where it could not.
+    pub fn config_problem(&self) -> Option<&Error> {
+        self.config_problem.as_ref()
+    }
+
+    /// Its packs.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        if let Some(problem) = &self.config_problem {
+            return Err(Error::damaged(
+                self.storage.full_path(CONFIG_PATH),
+                format!("{problem}; nothing is written until `runsnap init --store {}` has made it again", self.storage.root().display()),
+            ));
+        }
+        match self.config.features.read_only_compatible.first() {
+            Some(feature) => Err(Error::UnknownFeature { path: self.storage.root().to_owned(), feature: feature.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The id that the first readable pack or journal says its store has.
+fn recover_id(storage: &dyn Storage) -> Option<StoreId> {
+    let packs = storage.list(PACKS).ok()?;
+    let from_pack = packs
+        .iter()
+        .filter(|file| file.name.ends_with(PACK_ENDING))
+        .find_map(|file| Pack::open(storage, &format!("{PACKS}/{}", file.name)).ok())
+        .map(|pack| pack.store);
+    from_pack.or_else(|| {
+        storage.list(slot::JOURNALS).ok()?.iter().find_map(|file| {
+            let bytes = storage.read_range(&format!("{}/{}", slot::JOURNALS, file.name), 0, crate::journal::HEADER_BYTES).ok()?;
+            let mut decoder = crate::decode::Decoder::new(&bytes);
+            let right = decoder.array::<8>().ok()? == crate::journal::MAGIC && decoder.u64().ok()? == u64::from(crate::journal::VERSION);
+            right.then(|| decoder.array().ok().map(StoreId)).flatten()
+        })
+    })
+}

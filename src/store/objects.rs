@@ -1,0 +1,242 @@
+//! Reads objects: finds the frame, decodes what it was compressed against first, and checks every object's hash.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::{Deref, Range};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Store;
+use super::catalog::Place;
+use crate::error::{Error, Result};
+use crate::id::ObjectId;
+use crate::pack::format::{ObjectKind, Prefix};
+use crate::pack::{Frame, Pack};
+use crate::snapshot::{ChunkRef, Node, Snapshot, decode_chunks, decode_tree};
+
+/// Decoded frames are kept up to this many bytes.
+const CACHE_BYTES: usize = 64 << 20;
+
+/// An object's bytes, which share the memory of their frame.
+#[derive(Debug, Clone)]
+pub struct ObjectBytes {
+    frame: Arc<Vec<u8>>,
+    range: Range<usize>,
+}
+
+impl Deref for ObjectBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.frame.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+type Cell = Arc<Mutex<Option<Arc<Vec<u8>>>>>;
+
+/// Decoded frames. A frame that is being decoded is waited for rather than decoded twice.
+#[derive(Default)]
+pub struct FrameCache {
+    cells: Mutex<Cells>,
+}
+
+#[derive(Default)]
+struct Cells {
+    by_place: HashMap<(String, u64), Cell>,
+    /// In the order of arrival, with their lengths.
+    order: VecDeque<((String, u64), usize)>,
+    bytes: usize,
+}
+
+impl FrameCache {
+    fn cell(&self, pack: &Pack, frame: &Frame) -> Cell {
+        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (pack.path.clone(), frame.offset);
+        if let Some(cell) = cells.by_place.get(&key) {
+            return Arc::clone(cell);
+        }
+        let cell = Cell::default();
+        cells.by_place.insert(key.clone(), Arc::clone(&cell));
+        cells.order.push_back((key, frame.raw_bytes));
+        cells.bytes += frame.raw_bytes;
+        while cells.bytes > CACHE_BYTES && cells.order.len() > 1 {
+            if let Some((oldest, bytes)) = cells.order.pop_front() {
+                cells.by_place.remove(&oldest);
+                cells.bytes -= bytes;
+            }
+        }
+        cell
+    }
+}
+
+impl Store {
+    /// Decodes the frame that a place is in.
+    fn frame(&self, place: &Place) -> Result<Arc<Vec<u8>>> {
+        let frame = place.frame().ok_or_else(|| Error::damaged(&place.pack.path, "an object without a frame"))?;
+        let cell = self.frames.cell(&place.pack, frame);
+        // Frames only wait for frames of a lower chain position, so these locks cannot form a circle.
+        let mut content = cell.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(content) = &*content {
+            return Ok(Arc::clone(content));
+        }
+        let decoded = Arc::new(self.decode_frame(&place.pack, frame)?);
+        *content = Some(Arc::clone(&decoded));
+        Ok(decoded)
+    }
+
+    /// Decodes a frame, and those that it needs, without the cache for itself.
+    pub fn decode_frame(&self, pack: &Arc<Pack>, frame: &Frame) -> Result<Vec<u8>> {
+        let storage = &*self.storage;
+        let candidates: Vec<Place> = match frame.prefix {
+            Prefix::None => return pack.read_frame(storage, frame, &[]),
+            Prefix::Here(ordinal) => vec![Place { pack: Arc::clone(pack), ordinal: ordinal as usize }],
+            Prefix::Anywhere(key) => {
+                let mut places = self.catalog.places_by_key(key);
+                if places.is_empty() && self.catalog.complete()? {
+                    places = self.catalog.places_by_key(key);
+                }
+                places
+            }
+        };
+        let mut last = Error::damaged(
+            storage.full_path(&pack.path),
+            format!("frame at byte {}: the content it is a difference to is missing", frame.offset),
+        );
+        // Two ids can share a key, and one content can be in several packs: the first that leads to the right hash is it.
+        for candidate in candidates {
+            if candidate.frame().is_none_or(|f| f.chain_position >= frame.chain_position) {
+                continue;
+            }
+            let decoded = self.take(&candidate).and_then(|prefix| pack.read_frame(storage, frame, &prefix));
+            match decoded {
+                Ok(raw) if first_object_is_right(pack, frame, &raw) => return Ok(raw),
+                Ok(_) => {
+                    let reason = format!("frame at byte {}: its content does not have its hash", frame.offset);
+                    last = Error::damaged(storage.full_path(&pack.path), reason);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The bytes of the object at a place, checked against its id.
+    fn take(&self, place: &Place) -> Result<ObjectBytes> {
+        let object = *place.object().ok_or_else(|| Error::damaged(&place.pack.path, "a place beyond the table"))?;
+        let frame = self.frame(place)?;
+        let bytes = ObjectBytes { frame, range: object.offset..object.offset.saturating_add(object.bytes) };
+        if bytes.len() != object.bytes || !hash_is_right(object.kind, object.id, &bytes) {
+            let reason = format!("{} {} does not have its hash", object.kind.word(), object.id);
+            return Err(Error::damaged(self.storage.full_path(&place.pack.path), reason));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads an object wherever it is whole.
+    pub fn object(&self, kind: ObjectKind, id: ObjectId) -> Result<ObjectBytes> {
+        let mut last = Error::Missing { kind: kind.word(), id };
+        for attempt in 0..2 {
+            // Only when index and overlay lead nowhere is every pack looked into.
+            if attempt == 1 && !self.catalog.complete()? {
+                break;
+            }
+            for place in self.catalog.places(kind, id) {
+                match self.take(&place) {
+                    Ok(bytes) => return Ok(bytes),
+                    Err(error) => last = error,
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// Whether an object is in the store, as far as index and overlay know.
+    pub fn contains(&self, kind: ObjectKind, id: ObjectId) -> bool {
+        !self.catalog.places(kind, id).is_empty()
+    }
+
+    /// Reads a snapshot.
+    pub fn snapshot(&self, id: ObjectId) -> Result<Snapshot> {
+        let bytes = self.object(ObjectKind::Snapshot, id)?;
+        Snapshot::decode(&bytes).map_err(|reason| Error::damaged(self.storage.root(), format!("snapshot {id}: {reason}")))
+    }
+
+    /// Reads a tree.
+    pub fn tree(&self, id: ObjectId) -> Result<std::collections::BTreeMap<Vec<u8>, Node>> {
+        let bytes = self.object(ObjectKind::Tree, id)?;
+        decode_tree(&bytes).map_err(|reason| Error::damaged(self.storage.root(), format!("tree {id}: {reason}")))
+    }
+
+    /// The chunks of a file's content: none where it is empty, one of the file's id where it was not cut.
+    pub fn chunks_of(&self, id: ObjectId, bytes: u64) -> Result<Vec<ChunkRef>> {
+        if bytes == 0 {
+            return Ok(Vec::new());
+        }
+        let whole = self.catalog.places(ObjectKind::Chunk, id);
+        if let (false, Ok(bytes)) = (whole.is_empty(), u32::try_from(bytes)) {
+            return Ok(vec![ChunkRef { id, bytes }]);
+        }
+        match self.object(ObjectKind::ChunkList, id) {
+            Ok(list) => {
+                let damaged = |reason: String| Error::damaged(self.storage.root(), format!("chunk list of file {id}: {reason}"));
+                let chunks = decode_chunks(&list).map_err(damaged)?;
+                let total: u64 = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
+                if total != bytes {
+                    return Err(damaged(format!("{total} bytes in place of {bytes}")));
+                }
+                Ok(chunks)
+            }
+            // The search for the list has brought every pack to light.
+            Err(Error::Missing { .. }) if self.contains(ObjectKind::Chunk, id) => {
+                Ok(vec![ChunkRef { id, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }])
+            }
+            Err(Error::Missing { .. }) => Err(Error::Missing { kind: "file", id }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Hands the content of a file to `sink`, piece by piece, each piece checked.
+    ///
+    /// For a file of one chunk that check is the file's own; for others the caller gets an error at the end when the
+    /// whole does not have the file's hash, and must not keep what it has written by then.
+    pub fn read_file(&self, id: ObjectId, bytes: u64, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let chunks = self.chunks_of(id, bytes)?;
+        if chunks.is_empty() {
+            return if id == ObjectId::of(&[]) { Ok(()) } else { Err(Error::Missing { kind: "file", id }) };
+        }
+        let wrong = |reason: &str| Error::damaged(self.storage.root(), format!("file {id}: {reason}"));
+        let mut hasher = blake3::Hasher::new();
+        for chunk in &chunks {
+            let content = self.object(ObjectKind::Chunk, chunk.id)?;
+            if content.len() as u64 != u64::from(chunk.bytes) {
+                return Err(wrong("a chunk's length differs from the list"));
+            }
+            if chunks.len() > 1 {
+                hasher.update(&content);
+            }
+            sink(&content)?;
+        }
+        if chunks.len() > 1 && ObjectId(*hasher.finalize().as_bytes()) != id {
+            return Err(wrong("its chunks do not have its hash together"));
+        }
+        Ok(())
+    }
+
+    /// The content of a file in memory.
+    pub fn file(&self, id: ObjectId, bytes: u64) -> Result<Vec<u8>> {
+        let mut content = Vec::new();
+        self.read_file(id, bytes, |piece| {
+            content.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(content)
+    }
+}
+
+fn hash_is_right(kind: ObjectKind, id: ObjectId, bytes: &[u8]) -> bool {
+    // A chunk list is filed under its file's id: the file's hash is what it is checked by.
+    kind == ObjectKind::ChunkList || ObjectId::of(bytes) == id
+}
+
+fn first_object_is_right(pack: &Pack, frame: &Frame, raw: &[u8]) -> bool {
+    let Some(object) = pack.objects.get(frame.objects.start) else { return true };
+    raw.get(..object.bytes).is_some_and(|bytes| hash_is_right(object.kind, object.id, bytes))
+}

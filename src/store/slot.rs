@@ -1,0 +1,114 @@
+//! Writers' slots: which files of the store belong to which writer.
+//!
+//! A capture in flight holds the lock of one file in writers/, the first that is free, so that writers never wait for
+//! each other. The file notes the writer's journal and the length of it that is flushed. Whoever takes the slot next
+//! goes on in that journal; a journal that is shorter than its note has been cut.
+
+use crate::error::{Error, Result};
+use crate::id::{StoreId, random_bytes};
+use crate::journal::{self, Item, JournalWriter, ROTATE_BYTES};
+use crate::storage::{Lock, Storage};
+
+/// The folder of the slots.
+pub const FOLDER: &str = "writers";
+/// The folder of the journals.
+pub const JOURNALS: &str = "runs";
+/// The ending of a journal's name.
+pub const JOURNAL_ENDING: &str = ".journal";
+/// The folder of files that have no name yet.
+pub const TEMPORARY: &str = "tmp";
+/// More writers than this at once are refused.
+const MAX_SLOTS: usize = 4096;
+const MAX_NOTE_BYTES: u64 = 4096;
+
+/// What a slot's file says about its journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The slot.
+    pub slot: String,
+    /// The journal's name.
+    pub journal: String,
+    /// The length that was flushed when the note was written.
+    pub bytes: u64,
+}
+
+/// Reads the notes of all slots; one that is empty or torn says nothing.
+pub fn notes(storage: &dyn Storage) -> Result<Vec<Note>> {
+    let slots = storage.list(FOLDER)?;
+    Ok(slots.iter().filter(|slot| slot.bytes > 0).filter_map(|slot| read_note(storage, &slot.name)).collect())
+}
+
+fn read_note(storage: &dyn Storage, slot: &str) -> Option<Note> {
+    let text = String::from_utf8(storage.read(&format!("{FOLDER}/{slot}"), MAX_NOTE_BYTES).ok()?).ok()?;
+    let (journal, bytes) = text.strip_suffix('\n')?.split_once(' ')?;
+    if !journal.ends_with(JOURNAL_ENDING) || journal.contains('/') {
+        return None;
+    }
+    Some(Note { slot: slot.to_owned(), journal: journal.to_owned(), bytes: bytes.trim().parse().ok()? })
+}
+
+/// A slot that this process holds until it is dropped.
+pub struct Slot {
+    name: String,
+    lock: Box<dyn Lock>,
+    journal: Option<JournalWriter>,
+    journal_name: String,
+}
+
+impl Slot {
+    /// Takes the first free slot.
+    pub fn take(storage: &dyn Storage) -> Result<Self> {
+        for number in 0..MAX_SLOTS {
+            let name = format!("{number:04}");
+            if let Some(lock) = storage.try_lock(&format!("{FOLDER}/{name}"))? {
+                return Ok(Self { name, lock, journal: None, journal_name: String::new() });
+            }
+        }
+        Err(Error::io("take a writer's place in", storage.full_path(FOLDER), std::io::ErrorKind::ResourceBusy.into()))
+    }
+
+    /// A new name for a file of this writer in tmp/. It begins with the slot, so that gc can tell whether its writer lives.
+    pub fn temporary(&self) -> String {
+        format!("{TEMPORARY}/{}-{:016x}.tmp", self.name, u64::from_le_bytes(random_bytes()))
+    }
+
+    /// Appends records to this slot's journal and flushes them: the commit point.
+    pub fn append(&mut self, storage: &dyn Storage, store: StoreId, payloads: &[Vec<u8>]) -> Result<()> {
+        let mut journal = match self.journal.take() {
+            Some(journal) if journal.bytes() < ROTATE_BYTES => journal,
+            Some(_) => self.create_journal(storage, store)?,
+            None => match self.continue_journal(storage)? {
+                Some(journal) => journal,
+                None => self.create_journal(storage, store)?,
+            },
+        };
+        // After a failure the journal's end is unknown, and so this writer leaves it.
+        journal.append(payloads)?;
+        // The note is advice for those who come later; the records are safe without it.
+        let _ = self.lock.write_note(format!("{} {:>12}\n", self.journal_name, journal.bytes()).as_bytes());
+        self.journal = Some(journal);
+        Ok(())
+    }
+
+    fn create_journal(&mut self, storage: &dyn Storage, store: StoreId) -> Result<JournalWriter> {
+        self.journal_name = format!("{:016x}{JOURNAL_ENDING}", u64::from_le_bytes(random_bytes()));
+        JournalWriter::create(storage, &format!("{JOURNALS}/{}", self.journal_name), store)
+    }
+
+    /// Reopens the journal that the slot's last holder noted, if it ends with a whole record.
+    fn continue_journal(&mut self, storage: &dyn Storage) -> Result<Option<JournalWriter>> {
+        let Some(note) = read_note(storage, &self.name) else { return Ok(None) };
+        let path = format!("{JOURNALS}/{}", note.journal);
+        let Ok(bytes) = storage.length(&path) else { return Ok(None) };
+        if bytes < note.bytes || bytes >= ROTATE_BYTES {
+            return Ok(None);
+        }
+        // A writer that was killed before its note may have left a whole record, or a piece of one.
+        let tail = storage.read_range(&path, note.bytes, (bytes - note.bytes) as usize)?;
+        if !journal::scan(&tail).all(|item| matches!(item, Item::Record { .. })) {
+            return Ok(None);
+        }
+        self.journal_name = note.journal;
+        JournalWriter::reopen(storage, &path, bytes).map(Some)
+    }
+}

@@ -1,0 +1,225 @@
+//! A writer: gathers new objects, writes them into packs, and commits records.
+//!
+//! The order is the promise: a pack is flushed and has its durable name before the record that needs it is appended
+//! and flushed. `schema/store.md` tells why each step stands where it does.
+
+use std::collections::HashSet;
+
+use rayon::prelude::*;
+
+use super::Store;
+use super::catalog::{PACK_ENDING, PACKS, Place};
+use super::slot::Slot;
+use crate::error::{Error, Result};
+use crate::id::{ObjectId, random_bytes};
+use crate::journal::encode_record;
+use crate::pack::compression::CAPTURE_LEVEL;
+use crate::pack::format::{ObjectKind, Prefix};
+use crate::pack::{PackWriter, PreparedFrame};
+use crate::run_record::RunRecord;
+
+/// Objects without an older version are compressed together up to this length.
+const SOLID_FRAME_BYTES: usize = 4 << 20;
+/// Objects wait in memory up to this length; then they are compressed and written.
+const PENDING_BYTES: usize = 32 << 20;
+/// A pack is finished and another begun once it is this long.
+const PACK_BYTES: u64 = 256 << 20;
+/// The longest chain of versions: at most 8 one bits, so at most 8 frames are decoded before the one wanted.
+const MAX_CHAIN_POSITION: u32 = 255;
+
+struct Pending {
+    kind: ObjectKind,
+    id: ObjectId,
+    bytes: Vec<u8>,
+    /// An object that is probably an older version of this one.
+    older: Option<ObjectId>,
+}
+
+/// A capture in flight.
+pub struct Writer<'s> {
+    store: &'s Store,
+    slot: Slot,
+    pack: Option<PackWriter<'s>>,
+    pending: Vec<Pending>,
+    pending_bytes: usize,
+    added: HashSet<(ObjectKind, ObjectId)>,
+    wrote_pack: bool,
+    new_bytes: u64,
+}
+
+impl Store {
+    /// Begins a capture. Nothing may be looked up for it earlier: from now on gc spares what it finds.
+    pub fn writer(&self) -> Result<Writer<'_>> {
+        self.check_writable()?;
+        let slot = Slot::take(&*self.storage)?;
+        self.catalog.refresh()?;
+        Ok(Writer {
+            store: self,
+            slot,
+            pack: None,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            added: HashSet::new(),
+            wrote_pack: false,
+            new_bytes: 0,
+        })
+    }
+}
+
+impl Writer<'_> {
+    /// Whether an object is stored or about to be.
+    pub fn contains(&self, kind: ObjectKind, id: ObjectId) -> bool {
+        self.added.contains(&(kind, id)) || self.store.contains(kind, id)
+    }
+
+    /// Adds an object unless it is there; `older` is probably an earlier version of it. Whether it was new.
+    pub fn add(&mut self, kind: ObjectKind, id: ObjectId, bytes: Vec<u8>, older: Option<ObjectId>) -> Result<bool> {
+        if self.contains(kind, id) {
+            return Ok(false);
+        }
+        self.added.insert((kind, id));
+        self.pending_bytes += bytes.len();
+        self.pending.push(Pending { kind, id, bytes, older });
+        if self.pending_bytes >= PENDING_BYTES {
+            self.write_pending()?;
+        }
+        Ok(true)
+    }
+
+    /// The bytes of packs written so far.
+    pub fn new_bytes(&self) -> u64 {
+        self.new_bytes
+    }
+
+    /// Compresses and writes what waits.
+    fn write_pending(&mut self) -> Result<()> {
+        let pending = std::mem::take(&mut self.pending);
+        self.pending_bytes = 0;
+        // Contents and trees do not mix in a frame: who walks trees need not decode contents.
+        let (mut solid, mut contents, mut content_bytes): (Vec<Vec<&Pending>>, Vec<&Pending>, usize) = Default::default();
+        let (mut single, mut trees) = (Vec::new(), Vec::new());
+        for object in &pending {
+            match object.kind {
+                ObjectKind::Chunk | ObjectKind::Tree if object.older.is_some() => single.push(object),
+                ObjectKind::Chunk => {
+                    if content_bytes + object.bytes.len() > SOLID_FRAME_BYTES && !contents.is_empty() {
+                        solid.push(std::mem::take(&mut contents));
+                        content_bytes = 0;
+                    }
+                    content_bytes += object.bytes.len();
+                    contents.push(object);
+                }
+                _ => trees.push(object),
+            }
+        }
+        solid.extend([contents, trees].into_iter().filter(|group| !group.is_empty()));
+        // The frames that take longest come first, so that no core is left waiting for one at the end.
+        let store = self.store;
+        let frames: Vec<PreparedFrame> = solid
+            .par_iter()
+            .map(|group| solid_frame(group))
+            .chain(single.par_iter().map(|object| difference_frame(store, object)))
+            .collect();
+        for frame in frames {
+            if self.pack.as_ref().is_some_and(|pack| pack.bytes() >= PACK_BYTES) {
+                self.finish_pack()?;
+            }
+            let pack = match &mut self.pack {
+                Some(pack) => pack,
+                none => {
+                    let pack = PackWriter::create(&*self.store.storage, self.slot.temporary(), self.store.config.store)?;
+                    none.insert(pack)
+                }
+            };
+            pack.add(frame)?;
+        }
+        Ok(())
+    }
+
+    fn finish_pack(&mut self) -> Result<()> {
+        if let Some(pack) = self.pack.take() {
+            // The name is random so that it never comes back with other content.
+            let name = format!("{PACKS}/{:016x}{PACK_ENDING}", u64::from_le_bytes(random_bytes()));
+            let summary = pack.finish(&name)?;
+            self.new_bytes += summary.bytes;
+            self.wrote_pack = true;
+        }
+        Ok(())
+    }
+
+    /// Makes every added object durable, and every object that was found already there.
+    pub fn flush_objects(&mut self) -> Result<()> {
+        if !self.pending.is_empty() {
+            self.write_pending()?;
+        }
+        self.finish_pack()?;
+        if !self.wrote_pack {
+            // Another writer may have renamed the pack that this capture relies on and not flushed the folder yet.
+            self.store.storage.sync_folder(PACKS)?;
+        }
+        self.wrote_pack = true;
+        Ok(())
+    }
+
+    /// Appends records: once this returns they survive a power cut, with all that they refer to.
+    pub fn commit(&mut self, records: &[RunRecord]) -> Result<()> {
+        self.flush_objects()?;
+        let encode = |record: &RunRecord| encode_record(record).map_err(|e| Error::Usage(format!("Cannot encode the run record: {e}")));
+        let payloads = records.iter().map(encode).collect::<Result<Vec<_>>>()?;
+        self.slot.append(&*self.store.storage, self.store.config.store, &payloads)?;
+        self.wrote_pack = false;
+        Ok(())
+    }
+
+    /// A new name in tmp/ for a file of this writer.
+    pub fn temporary(&self) -> String {
+        self.slot.temporary()
+    }
+}
+
+fn solid_frame(group: &[&Pending]) -> PreparedFrame {
+    let objects: Vec<_> = group.iter().map(|o| (o.kind, o.id, o.bytes.as_slice())).collect();
+    PreparedFrame::new(&objects, Prefix::None, &[], 0, CAPTURE_LEVEL)
+}
+
+/// Compresses an object as a difference to an older version, or by itself where that cannot be read.
+fn difference_frame(store: &Store, object: &Pending) -> PreparedFrame {
+    let base = object.older.and_then(|older| choose_base(store, object.kind, older));
+    match base {
+        Some((id, content, position)) => PreparedFrame::new(
+            &[(object.kind, object.id, &object.bytes)],
+            Prefix::Anywhere(id.key()),
+            &content,
+            position,
+            CAPTURE_LEVEL,
+        ),
+        None => solid_frame(&[object]),
+    }
+}
+
+/// Picks the version to store a difference to: not always the newest, so that chains stay short.
+///
+/// Version n of a chain is a difference to version n with its lowest one bit cleared, as in a Fenwick tree. That version
+/// is the newest (n - 1) or one of those that the newest is a difference to, directly or in steps; and the steps from n
+/// down to 0 are as many as n has one bits.
+fn choose_base(store: &Store, kind: ObjectKind, older: ObjectId) -> Option<(ObjectId, super::ObjectBytes, u32)> {
+    let mut place = store.catalog.places(kind, older).into_iter().next()?;
+    let position = place.frame()?.chain_position + 1;
+    if position > MAX_CHAIN_POSITION {
+        return None;
+    }
+    let wanted = position & (position - 1);
+    while place.frame()?.chain_position > wanted {
+        let candidates = match place.frame()?.prefix {
+            Prefix::None => return None,
+            Prefix::Here(ordinal) => vec![Place { pack: place.pack.clone(), ordinal: ordinal as usize }],
+            Prefix::Anywhere(key) => store.catalog.places_by_key(key),
+        };
+        let below = place.frame()?.chain_position;
+        place = candidates.into_iter().find(|c| c.frame().is_some_and(|f| f.chain_position < below))?;
+    }
+    let id = place.object()?.id;
+    // Read through the store, which checks the hash: a difference to damaged content would be lost as well.
+    let content = store.object(kind, id).ok()?;
+    Some((id, content, position))
+}
