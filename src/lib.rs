@@ -11,12 +11,14 @@ pub mod error;
 pub mod id;
 pub mod index;
 pub mod journal;
+pub mod operations;
 pub mod pack;
 pub mod progress;
 pub mod run_record;
 pub mod snapshot;
 pub mod storage;
 pub mod store;
+pub mod tracked_files;
 pub mod tracked_path;
 
 pub use error::{Error, Result};

@@ -144,6 +144,9 @@ pub struct RunStart {
     pub bytes: u64,
     /// How many bytes the packs written by this capture have.
     pub new_bytes: u64,
+    /// Their names: where the content that came with this run was put first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packs: Vec<String>,
     /// Where it belongs.
     pub project: Project,
     /// What was run, where that is known.

@@ -13,9 +13,9 @@ const PLAIN: u8 = 0;
 const ZSTD_DICTIONARY_1: u8 = 1;
 const LEVEL: i32 = 9;
 
-/// The lengths in hexadecimal digits of the strings that are kept in binary: run ids, git commits, object ids. The
+/// The lengths in hexadecimal digits of the strings that are kept in binary: packs, run ids, git commits, object ids. The
 /// place in this list plus one is the control character that stands for such a string; JSON has none of its own.
-const HEX_DIGITS: [usize; 3] = [32, 40, 64];
+const HEX_DIGITS: [usize; 4] = [16, 32, 40, 64];
 
 /// Encodes a record.
 pub fn encode_record(record: &RunRecord) -> Result<Vec<u8>, String> {

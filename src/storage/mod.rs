@@ -24,7 +24,7 @@ pub struct StoredFile {
 }
 
 /// A file open for writing.
-pub trait WriteFile: Send {
+pub trait WriteFile: Send + Sync {
     /// Appends all of `bytes`.
     fn write(&mut self, bytes: &[u8]) -> Result<()>;
     /// Returns once what was written is on the disk.

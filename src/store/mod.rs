@@ -2,6 +2,7 @@
 
 mod catalog;
 mod config;
+mod files;
 pub mod location;
 mod objects;
 mod runs;
@@ -18,6 +19,7 @@ use crate::pack::Pack;
 use crate::storage::{LocalStorage, Storage};
 
 pub use catalog::{Catalog, INDEX_PATH, PACK_ENDING, PACKS};
+pub use files::{Files, OUTSIDE_FOLDER};
 pub use config::{CONFIG_PATH, Config, Features};
 pub use objects::{FrameCache, ObjectBytes};
 pub use runs::{JournalProblem, Run, Runs};

@@ -45,6 +45,7 @@ pub struct Writer<'s> {
     added: HashSet<(ObjectKind, ObjectId)>,
     wrote_pack: bool,
     new_bytes: u64,
+    new_packs: Vec<String>,
 }
 
 impl Store {
@@ -62,11 +63,17 @@ impl Store {
             added: HashSet::new(),
             wrote_pack: false,
             new_bytes: 0,
+            new_packs: Vec::new(),
         })
     }
 }
 
-impl Writer<'_> {
+impl<'s> Writer<'s> {
+    /// The store that it writes to.
+    pub fn store(&self) -> &'s Store {
+        self.store
+    }
+
     /// Whether an object is stored or about to be.
     pub fn contains(&self, kind: ObjectKind, id: ObjectId) -> bool {
         self.added.contains(&(kind, id)) || self.store.contains(kind, id)
@@ -89,6 +96,11 @@ impl Writer<'_> {
     /// The bytes of packs written so far.
     pub fn new_bytes(&self) -> u64 {
         self.new_bytes
+    }
+
+    /// The names of the packs written so far, without their ending.
+    pub fn new_packs(&self) -> &[String] {
+        &self.new_packs
     }
 
     /// Compresses and writes what waits.
@@ -139,8 +151,9 @@ impl Writer<'_> {
     fn finish_pack(&mut self) -> Result<()> {
         if let Some(pack) = self.pack.take() {
             // The name is random so that it never comes back with other content.
-            let name = format!("{PACKS}/{:016x}{PACK_ENDING}", u64::from_le_bytes(random_bytes()));
-            let summary = pack.finish(&name)?;
+            let name = format!("{:016x}", u64::from_le_bytes(random_bytes()));
+            let summary = pack.finish(&format!("{PACKS}/{name}{PACK_ENDING}"))?;
+            self.new_packs.push(name);
             self.new_bytes += summary.bytes;
             self.wrote_pack = true;
         }

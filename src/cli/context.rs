@@ -1,0 +1,120 @@
+//! What every command starts from: the store, the current project, and the user's environment.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use runsnap::store::location::{STORE_FOLDER, find_store, project_of, project_root};
+use runsnap::store::{Run, Runs, Store};
+use runsnap::{Error, Result};
+
+use super::output;
+
+/// Names the store where no option does.
+const STORE_VARIABLE: &str = "RUNSNAP_STORE";
+
+/// The options that every command has, and what is found out from them.
+pub struct Context {
+    store: Option<PathBuf>,
+    /// Whether to print JSON.
+    pub json: bool,
+    problems: Cell<bool>,
+}
+
+impl Context {
+    pub fn new(store: Option<PathBuf>, json: bool) -> Self {
+        let from_environment = || std::env::var_os(STORE_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
+        Self { store: store.or_else(from_environment), json, problems: Cell::new(false) }
+    }
+
+    /// The store that an option or the environment names.
+    pub fn named_store(&self) -> Option<&Path> {
+        self.store.as_deref()
+    }
+
+    /// Whether something was found that changes the exit status.
+    pub fn has_problems(&self) -> bool {
+        self.problems.get()
+    }
+
+    /// Opens the store to read it.
+    pub fn open(&self) -> Result<Store> {
+        let folder = match &self.store {
+            Some(folder) => folder.clone(),
+            None => find_store(&current_folder()?)?,
+        };
+        let store = Store::open(&folder)?;
+        if let Some(problem) = store.config_problem() {
+            output::warn(&problem.to_string());
+            self.problems.set(true);
+        }
+        Ok(store)
+    }
+
+    /// Opens the store for a capture of a project, making it where there is none.
+    pub fn open_or_init(&self, root: &Path) -> Result<Store> {
+        let folder = match &self.store {
+            // A mistyped --store must not quietly become a store of its own.
+            Some(folder) => return Store::open(folder),
+            None => find_store(root).unwrap_or_else(|_| root.join(STORE_FOLDER)),
+        };
+        if folder.exists() && runsnap::store::location::looks_like_store(&folder) {
+            return Store::open(&folder);
+        }
+        Store::init(&folder).map(|(store, _)| store)
+    }
+
+    /// Reads the runs and warns of records that cannot be read.
+    pub fn runs(&self, store: &Store) -> Result<Runs> {
+        let runs = store.runs()?;
+        for problem in runs.problems.iter().filter(|problem| !problem.unfinished) {
+            let file = problem.path.display();
+            output::warn(&format!("{file}: bytes {} to {}: {}", problem.offset, problem.end, problem.reason));
+            self.problems.set(true);
+        }
+        Ok(runs)
+    }
+
+    /// The path of the project that the current folder is in, if the store has runs of it.
+    pub fn project(&self, store: &Store, runs: &Runs) -> Option<String> {
+        let root = project_root(&current_folder().ok()?.canonicalize().ok()?);
+        let folder = store.storage().root().canonicalize().ok()?;
+        let path = project_of(&folder, &root).path;
+        runs.runs.iter().any(|run| run.start.project.path == path).then_some(path)
+    }
+
+    /// The run that the user names.
+    pub fn find<'r>(&self, store: &Store, runs: &'r Runs, text: &str) -> Result<&'r Run> {
+        let project = text.starts_with("latest").then(|| self.project(store, runs)).flatten();
+        runsnap::operations::find_run::find_run(runs, text, project.as_deref())
+    }
+}
+
+pub fn current_folder() -> Result<PathBuf> {
+    std::env::current_dir().map_err(|e| Error::io("find", "the current folder", e))
+}
+
+/// The host's name.
+pub fn host() -> Option<String> {
+    #[cfg(unix)]
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    #[cfg(not(unix))]
+    let name = std::env::var("COMPUTERNAME").unwrap_or_default();
+    Some(name).filter(|name| !name.is_empty())
+}
+
+/// Versions of what runs: runsnap, and Python's where a virtual environment says so.
+pub fn environment(root: &Path) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::from([("runsnap".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+    let active = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from);
+    let python = active.into_iter().chain([root.join(".venv")]).find_map(|venv| {
+        let text = std::fs::read_to_string(venv.join("pyvenv.cfg")).ok()?;
+        let value = text.lines().filter_map(|line| line.split_once('='));
+        let version = value.filter(|(key, _)| matches!(key.trim(), "version" | "version_info")).map(|(_, v)| v.trim());
+        version.map(str::to_owned).next()
+    });
+    if let Some(version) = python {
+        out.insert("python".to_owned(), version);
+    }
+    out
+}

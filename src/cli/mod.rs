@@ -1,0 +1,96 @@
+//! The command line: arguments, what is printed, and exit statuses. The only place that prints or reads the environment.
+
+mod capture;
+mod cat;
+mod completions;
+mod context;
+mod diff;
+mod gc;
+mod init;
+mod list;
+mod log;
+mod output;
+mod reindex;
+mod report;
+mod restore;
+mod show;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use runsnap::Error;
+
+use context::Context;
+pub use output::Outcome;
+
+/// Snapshots the exact code of every backtest, deduplicated, and restores it byte for byte
+#[derive(Debug, Parser)]
+#[command(name = "runsnap", version, arg_required_else_help = true, disable_help_subcommand = true)]
+struct Arguments {
+    /// The store's folder [default: $RUNSNAP_STORE, else the nearest .runsnap upwards]
+    #[arg(long, global = true, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::Arguments),
+    Capture(capture::Arguments),
+    Log(log::Arguments),
+    List(list::Arguments),
+    Show(show::Arguments),
+    Cat(cat::Arguments),
+    Diff(diff::Arguments),
+    Restore(restore::Arguments),
+    Report(report::Arguments),
+    Verify(verify::Arguments),
+    Reindex(reindex::Arguments),
+    Gc(gc::Arguments),
+    Completions(completions::Arguments),
+}
+
+/// Done.
+const DONE: u8 = 0;
+/// Failed.
+const FAILED: u8 = 1;
+/// Wrong usage; clap uses the same number.
+const USAGE: u8 = 2;
+/// Done, but with problems that the output names.
+const PROBLEMS: u8 = 3;
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let Arguments { store, json, command } = Arguments::parse();
+    let context = Context::new(store, json);
+    let result = match command {
+        Command::Init(arguments) => init::run(&context, arguments),
+        Command::Capture(arguments) => capture::run(&context, arguments),
+        Command::Log(arguments) => log::run(&context, arguments),
+        Command::List(arguments) => list::run(&context, arguments),
+        Command::Show(arguments) => show::run(&context, &arguments),
+        Command::Cat(arguments) => cat::run(&context, &arguments),
+        Command::Diff(arguments) => diff::run(&context, &arguments),
+        Command::Restore(arguments) => restore::run(&context, arguments),
+        Command::Report(arguments) => report::run(&context, &arguments),
+        Command::Verify(arguments) => verify::run(&context, &arguments),
+        Command::Reindex(arguments) => reindex::run(&context, &arguments),
+        Command::Gc(arguments) => gc::run(&context, &arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+    };
+    ExitCode::from(match result {
+        Ok(Outcome::Done) if context.has_problems() => PROBLEMS,
+        Ok(Outcome::Done) => DONE,
+        Ok(Outcome::WithProblems) => PROBLEMS,
+        Err(error) => {
+            output::error(&error);
+            if matches!(error, Error::Usage(_)) { USAGE } else { FAILED }
+        }
+    })
+}

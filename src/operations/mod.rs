@@ -1,0 +1,17 @@
+//! What can be done with a store: one verb a file.
+
+pub mod capture;
+pub mod diff;
+pub mod find_run;
+pub mod gc;
+mod git_commit;
+pub mod list;
+pub mod log;
+mod read_stable;
+pub mod reindex;
+pub mod report;
+pub mod restore;
+mod restore_folder;
+pub mod run_filter;
+pub mod run_folder;
+pub mod verify;

@@ -1,0 +1,277 @@
+//! The folder that a run is restored into, as a door that leads nowhere else.
+//!
+//! Every folder is opened from its parent's handle and never through a symbolic link, so that neither a stored name nor
+//! a link that stands (or is put) in the folder can send a write outside of it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::tracked_path::TrackedPath;
+
+/// What happens to a file that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and the one from the snapshot is reported as not restored. In a folder that was empty this means that
+    /// two names of the snapshot are one for this file system.
+    Refuse,
+    /// It is replaced.
+    Replace,
+}
+
+/// A file being written.
+pub struct RestoredFile {
+    file: std::fs::File,
+    path: PathBuf,
+}
+
+impl RestoredFile {
+    /// Appends bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        io::Write::write_all(&mut self.file, bytes).map_err(|e| Error::io("write", &self.path, e))
+    }
+}
+
+fn in_the_way(existing: Existing) -> io::Error {
+    let reason = match existing {
+        Existing::Refuse => "its name is taken: for this file system two names of the snapshot are one",
+        Existing::Replace => "a folder of that name is in the way",
+    };
+    io::Error::new(io::ErrorKind::AlreadyExists, reason)
+}
+
+fn random_name() -> String {
+    format!(".runsnap-{:016x}.tmp", u64::from_le_bytes(crate::id::random_bytes()))
+}
+
+/// Whether a folder has anything in it; a missing one has not.
+fn is_empty(path: &Path) -> Result<bool> {
+    match path.read_dir() {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(Error::io("restore into", path, e)),
+    }
+}
+
+#[cfg(unix)]
+mod platform {
+    use std::collections::HashMap;
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, symlinkat, unlinkat};
+
+    use super::{Error, Existing, Path, PathBuf, RestoredFile, Result, TrackedPath, in_the_way, io, is_empty, random_name};
+
+    const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::RDONLY);
+
+    /// An open folder to restore into.
+    pub struct RestoreFolder {
+        path: PathBuf,
+        root: Arc<OwnedFd>,
+        /// Handles of folders below; cleared when there are many, because a process may open only so many.
+        open: Mutex<HashMap<Vec<u8>, Arc<OwnedFd>>>,
+    }
+
+    const MAX_OPEN: usize = 200;
+
+    impl RestoreFolder {
+        /// Opens the folder, making it where it is missing; refuses one with something in it unless `force`.
+        pub fn open(path: &Path, force: bool) -> Result<Self> {
+            if !force && !is_empty(path)? {
+                return Err(Error::NotEmpty { path: path.to_owned() });
+            }
+            std::fs::create_dir_all(path).map_err(|e| Error::io("make the folder", path, e))?;
+            // The folder itself may be reached through a link: that is where the user pointed.
+            let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+            let root = openat(CWD, path, flags, Mode::empty()).map_err(|e| Error::io("open", path, e.into()))?;
+            Ok(Self { path: path.to_owned(), root: Arc::new(root), open: Mutex::default() })
+        }
+
+        fn error(&self, path: &TrackedPath, error: impl Into<io::Error>) -> Error {
+            let full = path.to_path().map_or_else(|| self.path.clone(), |path| self.path.join(path));
+            Error::io("write", full, error.into())
+        }
+
+        /// The folder that a path is in, made where it is missing.
+        fn folder_of(&self, path: &TrackedPath) -> io::Result<Arc<OwnedFd>> {
+            let bytes = path.as_bytes();
+            let Some(length) = bytes.iter().rposition(|b| *b == b'/') else { return Ok(Arc::clone(&self.root)) };
+            let key = bytes.get(..length).unwrap_or_default();
+            if let Some(folder) = self.open.lock().unwrap_or_else(PoisonError::into_inner).get(key) {
+                return Ok(Arc::clone(folder));
+            }
+            let mut folder = Arc::clone(&self.root);
+            for part in key.split(|b| *b == b'/') {
+                folder = Arc::new(match openat(folder.as_fd(), part, FOLDER, Mode::empty()) {
+                    Err(rustix::io::Errno::NOENT) => {
+                        match mkdirat(folder.as_fd(), part, Mode::from_raw_mode(0o777)) {
+                            // Another thread was quicker.
+                            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                            Err(e) => return Err(e.into()),
+                        }
+                        openat(folder.as_fd(), part, FOLDER, Mode::empty())?
+                    }
+                    Err(rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR) => {
+                        let what = format!("{} is a file or a link, not a folder", String::from_utf8_lossy(part));
+                        return Err(io::Error::new(io::ErrorKind::NotADirectory, what));
+                    }
+                    other => other?,
+                });
+            }
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            if open.len() >= MAX_OPEN {
+                open.clear();
+            }
+            open.insert(key.to_vec(), Arc::clone(&folder));
+            Ok(folder)
+        }
+
+        /// Writes a file: under a temporary name, and under its own once `content` has returned without an error.
+        pub fn write(
+            &self,
+            path: &TrackedPath,
+            executable: bool,
+            existing: Existing,
+            content: impl FnOnce(&mut RestoredFile) -> Result<()>,
+        ) -> Result<()> {
+            let folder = self.folder_of(path).map_err(|e| self.error(path, e))?;
+            let temporary = random_name();
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let mode = Mode::from_raw_mode(if executable { 0o777 } else { 0o666 });
+            let file = openat(folder.as_fd(), &temporary, flags, mode).map_err(|e| self.error(path, e))?;
+            let full = path.to_path().map_or_else(|| self.path.clone(), |path| self.path.join(path));
+            let mut file = RestoredFile { file: file.into(), path: full };
+            let placed = content(&mut file).and_then(|()| self.place(&folder, &temporary, path, existing));
+            if placed.is_err() {
+                let _ = unlinkat(folder.as_fd(), &temporary, AtFlags::empty());
+            }
+            placed
+        }
+
+        /// Makes a symbolic link.
+        pub fn link(&self, path: &TrackedPath, target: &[u8], existing: Existing) -> Result<()> {
+            let folder = self.folder_of(path).map_err(|e| self.error(path, e))?;
+            let temporary = random_name();
+            symlinkat(target, folder.as_fd(), &temporary).map_err(|e| self.error(path, e))?;
+            let placed = self.place(&folder, &temporary, path, existing);
+            if placed.is_err() {
+                let _ = unlinkat(folder.as_fd(), &temporary, AtFlags::empty());
+            }
+            placed
+        }
+
+        fn place(&self, folder: &OwnedFd, temporary: &str, path: &TrackedPath, existing: Existing) -> Result<()> {
+            let name = path.name();
+            let moved = match existing {
+                Existing::Replace => renameat(folder.as_fd(), temporary, folder.as_fd(), name),
+                Existing::Refuse => rename_new(folder, temporary, name),
+            };
+            moved.map_err(|e| match e {
+                rustix::io::Errno::EXIST | rustix::io::Errno::ISDIR | rustix::io::Errno::NOTEMPTY => {
+                    self.error(path, in_the_way(existing))
+                }
+                other => self.error(path, other),
+            })
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
+    fn rename_new(folder: &OwnedFd, from: &str, to: &[u8]) -> rustix::io::Result<()> {
+        use rustix::fs::{RenameFlags, renameat_with};
+        match renameat_with(folder.as_fd(), from, folder.as_fd(), to, RenameFlags::NOREPLACE) {
+            // Some file systems cannot do it in one step.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
+                rename_in_two_steps(folder, from, to)
+            }
+            other => other,
+        }
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos")))]
+    fn rename_new(folder: &OwnedFd, from: &str, to: &[u8]) -> rustix::io::Result<()> {
+        rename_in_two_steps(folder, from, to)
+    }
+
+    fn rename_in_two_steps(folder: &OwnedFd, from: &str, to: &[u8]) -> rustix::io::Result<()> {
+        match rustix::fs::statat(folder.as_fd(), to, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Err(rustix::io::Errno::EXIST),
+            Err(rustix::io::Errno::NOENT) => renameat(folder.as_fd(), from, folder.as_fd(), to),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+#[cfg(not(unix))]
+mod platform {
+    use super::{Error, Existing, Path, PathBuf, RestoredFile, Result, TrackedPath, in_the_way, io, is_empty, random_name};
+
+    /// A folder to restore into.
+    pub struct RestoreFolder {
+        path: PathBuf,
+    }
+
+    impl RestoreFolder {
+        /// Opens the folder, making it where it is missing; refuses one with something in it unless `force`.
+        pub fn open(path: &Path, force: bool) -> Result<Self> {
+            if !force && !is_empty(path)? {
+                return Err(Error::NotEmpty { path: path.to_owned() });
+            }
+            std::fs::create_dir_all(path).map_err(|e| Error::io("make the folder", path, e))?;
+            Ok(Self { path: path.to_owned() })
+        }
+
+        fn full(&self, path: &TrackedPath) -> Result<PathBuf> {
+            let invalid = || io::Error::new(io::ErrorKind::InvalidInput, "this system cannot have a file of that name");
+            let relative = path.to_path().ok_or_else(|| Error::io("write", &self.path, invalid()))?;
+            let full = self.path.join(relative);
+            let mut folder = self.path.clone();
+            for part in full.parent().unwrap_or(&self.path).strip_prefix(&self.path).unwrap_or(Path::new("")).components() {
+                folder.push(part);
+                match folder.symlink_metadata() {
+                    Ok(metadata) if metadata.is_dir() => {}
+                    Ok(_) => return Err(Error::io("write", &full, io::ErrorKind::NotADirectory.into())),
+                    Err(_) => match std::fs::create_dir(&folder) {
+                        Ok(()) => {}
+                        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                        Err(e) => return Err(Error::io("make the folder", &folder, e)),
+                    },
+                }
+            }
+            Ok(full)
+        }
+
+        /// Writes a file: under a temporary name, and under its own once `content` has returned without an error.
+        pub fn write(
+            &self,
+            path: &TrackedPath,
+            _executable: bool,
+            existing: Existing,
+            content: impl FnOnce(&mut RestoredFile) -> Result<()>,
+        ) -> Result<()> {
+            let full = self.full(path)?;
+            if existing == Existing::Refuse && full.symlink_metadata().is_ok() {
+                return Err(Error::io("write", &full, in_the_way(existing)));
+            }
+            let temporary = full.with_file_name(random_name());
+            let file = std::fs::File::create_new(&temporary).map_err(|e| Error::io("write", &full, e))?;
+            let mut file = RestoredFile { file, path: full.clone() };
+            let placed = content(&mut file).and_then(|()| {
+                drop(file);
+                std::fs::rename(&temporary, &full).map_err(|e| Error::io("write", &full, e))
+            });
+            if placed.is_err() {
+                let _ = std::fs::remove_file(&temporary);
+            }
+            placed
+        }
+
+        /// Symbolic links need a right on Windows that few users have: reported, not made.
+        pub fn link(&self, path: &TrackedPath, _target: &[u8], _existing: Existing) -> Result<()> {
+            let full = self.full(path)?;
+            Err(Error::io("make the link", full, io::ErrorKind::Unsupported.into()))
+        }
+    }
+}
+
+pub use platform::RestoreFolder;

@@ -1,0 +1,219 @@
+//! The two small files that a run's folder gets in place of a copy of the code.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::id::{ObjectId, RunId, StoreId, random_bytes};
+use crate::run_record::{FileStatus, LeftOut, RunStart, TrackedBy};
+use crate::snapshot::Entry;
+use crate::storage::{Storage, write_whole};
+use crate::tracked_files::walk::{MANIFEST_FORMAT, MANIFEST_PATH};
+use crate::tracked_path::TrackedPath;
+
+/// Where a run's folder has its metadata file.
+pub const METADATA_PATH: &str = "metadata/backtest_metadata.json";
+const MANIFEST_VERSION: u64 = 1;
+
+/// `metadata/manifest.json`, under 1 KiB however large the project: `schema/manifest.schema.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    format: String,
+    version: u64,
+    /// The run.
+    pub run: RunId,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its sweep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<String>,
+    /// Its code.
+    pub snapshot: ObjectId,
+    /// The store that has it.
+    pub store: StoreId,
+    /// When it was captured.
+    pub time: String,
+    /// How many files and links the snapshot has.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Manifest {
+    /// The manifest of a run.
+    pub fn of(start: &RunStart, store: StoreId) -> Self {
+        Self {
+            format: MANIFEST_FORMAT.to_owned(),
+            version: MANIFEST_VERSION,
+            run: start.run,
+            name: start.name.clone(),
+            sweep: start.sweep.clone(),
+            snapshot: start.snapshot,
+            store,
+            time: start.time.clone(),
+            files: start.files,
+            bytes: start.bytes,
+        }
+    }
+
+    /// The file's content.
+    pub fn encode(&self) -> Vec<u8> {
+        to_json(self)
+    }
+
+    /// Reads a manifest's content.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice::<Self>(bytes).ok().filter(|m| m.format == MANIFEST_FORMAT && m.version == MANIFEST_VERSION)
+    }
+}
+
+fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
+    // Strings, numbers and lists: nothing that could fail to be written as JSON.
+    let mut bytes = serde_json::to_vec_pretty(value).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+#[derive(Serialize)]
+struct Metadata<'a> {
+    backtest_id: String,
+    timestamp: &'a str,
+    framework_version: String,
+    python_version: &'a str,
+    strategy_entry_point: String,
+    captured_files: Vec<String>,
+    data_bundle_info: Option<()>,
+    code_capture: CodeCapture<'a>,
+    snapshot: ObjectId,
+    store: StoreId,
+    run: RunId,
+    files: Vec<FileLine<'a>>,
+    left_out: &'a [LeftOut],
+}
+
+#[derive(Serialize)]
+struct CodeCapture<'a> {
+    code_capture_mode: &'static str,
+    entry_point_file: Option<String>,
+    captured_files: Vec<String>,
+    total_code_size_bytes: u64,
+    detection_method: &'static str,
+    detection_confidence: f64,
+    detection_warnings: &'a [String],
+    execution_context: &'static str,
+    fallback_used: bool,
+    yaml_config_used: bool,
+}
+
+/// A file of a snapshot as JSON shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FileLine<'a> {
+    /// The file.
+    #[serde(flatten)]
+    pub path: &'a TrackedPath,
+    /// The hash of its content; a link has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<ObjectId>,
+    /// Its length.
+    pub bytes: u64,
+    /// Whether its owner may execute it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub executable: bool,
+    /// Where a link leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Where a link leads, in base64, where that is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_bytes: Option<String>,
+    /// What is known beyond the content.
+    pub status: FileStatus,
+}
+
+/// The files of a run as JSON shows them.
+pub fn file_lines<'a>(start: &RunStart, files: impl IntoIterator<Item = (&'a TrackedPath, &'a Entry)>) -> Vec<FileLine<'a>> {
+    let status = |path: &TrackedPath| start.statuses.iter().find(|s| s.path == *path).map_or(start.file_status, |s| s.status);
+    let line = |(path, entry): (&'a TrackedPath, &Entry)| match entry {
+        Entry::File { id, bytes, executable } => FileLine {
+            path,
+            id: Some(*id),
+            bytes: *bytes,
+            executable: *executable,
+            target: None,
+            target_bytes: None,
+            status: status(path),
+        },
+        Entry::Symlink { target } => {
+            use base64::Engine as _;
+            let text = std::str::from_utf8(target).ok().map(str::to_owned);
+            let bytes = || base64::engine::general_purpose::STANDARD.encode(target);
+            FileLine {
+                path,
+                id: None,
+                bytes: target.len() as u64,
+                executable: false,
+                target_bytes: if text.is_none() { Some(bytes()) } else { None },
+                target: text,
+                status: status(path),
+            }
+        }
+    };
+    files.into_iter().map(line).collect()
+}
+
+/// The content of `metadata/backtest_metadata.json`: rustybt's fields, then ours.
+pub fn metadata<'a>(start: &RunStart, store: StoreId, files: impl IntoIterator<Item = (&'a TrackedPath, &'a Entry)>) -> Vec<u8> {
+    let lines = file_lines(start, files);
+    let captured_files: Vec<String> =
+        lines.iter().map(|line| String::from_utf8_lossy(line.path.as_bytes()).into_owned()).collect();
+    let entry_point = start.entry_point.as_ref().map(|entry| String::from_utf8_lossy(entry.path.as_bytes()).into_owned());
+    let yaml = start.tracked_by == TrackedBy::StrategyYaml;
+    to_json(&Metadata {
+        backtest_id: start.name.clone().unwrap_or_else(|| start.run.to_string()),
+        timestamp: &start.time,
+        framework_version: start.environment.get("framework").cloned().unwrap_or_else(|| "unknown".to_owned()),
+        python_version: start.environment.get("python").map_or("unknown", String::as_str),
+        strategy_entry_point: entry_point.clone().unwrap_or_default(),
+        data_bundle_info: None,
+        code_capture: CodeCapture {
+            code_capture_mode: match start.tracked_by {
+                TrackedBy::Tree => "tracked",
+                TrackedBy::StrategyYaml => "yaml",
+                TrackedBy::EntryPointOnly => "entry_point",
+            },
+            entry_point_file: entry_point,
+            captured_files: captured_files.clone(),
+            total_code_size_bytes: start.bytes,
+            detection_method: match (start.tracked_by, &start.entry_point) {
+                (TrackedBy::StrategyYaml, _) => "yaml_override",
+                (_, Some(_)) => "named",
+                (_, None) => "not_detected",
+            },
+            detection_confidence: start.entry_point.as_ref().map_or(0.0, |entry| entry.confidence),
+            detection_warnings: &start.warnings,
+            execution_context: if start.entry_point.is_some() { "file" } else { "unknown" },
+            fallback_used: false,
+            yaml_config_used: yaml,
+        },
+        captured_files,
+        snapshot: start.snapshot,
+        store,
+        run: start.run,
+        files: lines,
+        left_out: &start.left_out,
+    })
+}
+
+/// The first 16 hexadecimal digits of a metadata file's hash, as the run record keeps it.
+pub fn metadata_hash(metadata: &[u8]) -> String {
+    ObjectId::of(metadata).short(16)
+}
+
+/// Writes both files into a run's folder, each there whole or not at all. They can be made again, so nothing is flushed.
+pub fn write(folder: &dyn Storage, manifest: &[u8], metadata: &[u8]) -> Result<()> {
+    folder.create_folder("metadata")?;
+    for (path, bytes) in [(METADATA_PATH, metadata), (MANIFEST_PATH, manifest)] {
+        let temporary = format!("{path}.{:016x}.tmp", u64::from_le_bytes(random_bytes()));
+        write_whole(folder, &temporary, path, bytes, false)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,385 @@
+//! verify: looks at every file of a store, and with `read_data` at every byte, and tells what damage costs.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::run_folder;
+use crate::error::{Error, Result};
+use crate::id::ObjectId;
+use crate::pack::Pack;
+use crate::pack::format::ObjectKind;
+use crate::progress::Progress;
+use crate::snapshot::Entry;
+use crate::store::slot::{self, JOURNALS, TEMPORARY};
+use crate::store::{Files, INDEX_PATH, PACK_ENDING, PACKS, Run, Runs, Store};
+use crate::tracked_files::walk::MANIFEST_PATH;
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Problem {
+    /// The file that is damaged or missing; the store's folder where it cannot be told.
+    pub file: String,
+    /// What is wrong.
+    pub what: String,
+    /// The runs that it hits, by name or id.
+    pub runs: BTreeSet<String>,
+    /// The files of those runs that it hits.
+    pub paths: BTreeSet<String>,
+}
+
+/// What verify found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// How many runs there are.
+    pub runs: u64,
+    /// How many different snapshots they have.
+    pub snapshots: u64,
+    /// How many packs there are.
+    pub packs: u64,
+    /// How many objects the packs hold.
+    pub objects: u64,
+    /// How many bytes of content were read and hashed.
+    pub read_bytes: u64,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// What is odd but harmless.
+    pub notes: Vec<String>,
+}
+
+type Key = (ObjectKind, ObjectId);
+
+struct Verification<'s> {
+    store: &'s Store,
+    out: Verified,
+    /// Objects of which no good copy is known, and the file to blame.
+    lost: HashMap<Key, (String, String)>,
+}
+
+/// Verifies a store. Damage is reported, not returned as an error.
+pub fn verify(store: &Store, read_data: bool, progress: &dyn Progress) -> Result<Verified> {
+    let mut verification = Verification { store, out: Verified::default(), lost: HashMap::new() };
+    if let Some(problem) = store.config_problem() {
+        verification.blame_error(problem);
+    }
+    let runs = store.runs()?;
+    verification.journals(&runs)?;
+    store.catalog().complete()?;
+    let packs = store.catalog().packs();
+    for error in store.catalog().take_damaged() {
+        verification.blame_error(&error);
+    }
+    verification.out.runs = runs.runs.len() as u64;
+    verification.out.packs = packs.len() as u64;
+    verification.out.objects = packs.iter().map(|pack| pack.objects.len() as u64).sum();
+    if read_data {
+        verification.read_packs(&packs, progress);
+    }
+    verification.index(&packs);
+    verification.snapshots(&runs, &packs, read_data, progress);
+    verification.run_folders(&runs);
+    verification.leftovers()?;
+    let Verified { mut problems, .. } = verification.out;
+    problems.sort();
+    problems.dedup();
+    Ok(Verified { problems, ..verification.out })
+}
+
+impl Verification<'_> {
+    fn shown(&self, path: &Path) -> String {
+        path.display().to_string()
+    }
+
+    fn full(&self, path: &str) -> String {
+        self.shown(&self.store.storage().full_path(path))
+    }
+
+    fn blame(&mut self, file: String, what: impl Into<String>) -> &mut Problem {
+        let problem = Problem { file, what: what.into(), runs: BTreeSet::new(), paths: BTreeSet::new() };
+        self.out.problems.push(problem);
+        // Just pushed.
+        let last = self.out.problems.len() - 1;
+        &mut self.out.problems[last]
+    }
+
+    fn blame_error(&mut self, error: &Error) {
+        let (file, what) = split(error, &self.shown(self.store.storage().root()));
+        self.blame(file, what);
+    }
+
+    /// Journals: damage in them, and those that the index or a writer's note knows and that are gone or shorter.
+    fn journals(&mut self, runs: &Runs) -> Result<()> {
+        let catalog = self.store.catalog();
+        let indexed = catalog.ask_index(|index| index.journals()).unwrap_or_default();
+        let runs_between = |name: &str, from: u64, to: u64| -> BTreeSet<String> {
+            let Some(journal) = indexed.iter().find(|journal| journal.name == name) else { return BTreeSet::new() };
+            let known = catalog.ask_index(|index| index.runs_in(journal.number)).unwrap_or_default();
+            let hit = known.into_iter().filter(|run| (from..to).contains(&run.offset));
+            hit.map(|run| run.name.unwrap_or_else(|| run.run.to_string())).collect()
+        };
+        let mut expected: BTreeMap<String, u64> = indexed.iter().map(|j| (j.name.clone(), j.bytes)).collect();
+        for note in slot::notes(&**self.store.storage())? {
+            let known = expected.entry(note.journal).or_default();
+            *known = note.bytes.max(*known);
+        }
+        let mut cut = HashSet::new();
+        for (name, bytes) in expected {
+            let path = format!("{JOURNALS}/{name}");
+            let what = match self.store.storage().length(&path) {
+                Ok(length) if length >= bytes => continue,
+                Ok(length) => {
+                    cut.insert(name.clone());
+                    let hit = runs_between(&name, length.saturating_sub(1), u64::MAX);
+                    let what = format!("cut short: {length} bytes of the {bytes} that were flushed; the runs recorded after that are lost");
+                    (what, hit)
+                }
+                Err(error) if error.is_not_found() => {
+                    ("missing: the runs recorded in it are lost".to_owned(), runs_between(&name, 0, u64::MAX))
+                }
+                Err(error) => (error.to_string(), BTreeSet::new()),
+            };
+            self.blame(self.full(&path), what.0).runs = what.1;
+        }
+        for problem in &runs.problems {
+            let file = self.shown(&problem.path);
+            let place = format!("bytes {} to {}: {}", problem.offset, problem.end, problem.reason);
+            if problem.unfinished {
+                if !cut.contains(&problem.name) {
+                    self.out.notes.push(format!("{file}: {place}: no capture returned for it"));
+                }
+                continue;
+            }
+            let hit = runs_between(&problem.name, problem.offset, problem.end);
+            self.blame(file, place).runs = hit;
+        }
+        Ok(())
+    }
+
+    /// Decodes every frame and hashes every object.
+    fn read_packs(&mut self, packs: &[Arc<Pack>], progress: &dyn Progress) {
+        let frames: Vec<_> = packs.iter().flat_map(|pack| pack.frames.iter().map(move |frame| (pack, frame))).collect();
+        progress.begin("Reading packs", frames.len() as u64);
+        let read_bytes = AtomicU64::new(0);
+        let bad: Vec<(Key, (String, String))> = frames
+            .par_iter()
+            .flat_map_iter(|(pack, frame)| {
+                let decoded = self.store.decode_frame(pack, frame);
+                progress.advance(1);
+                let objects = pack.objects.get(frame.objects.clone()).unwrap_or_default();
+                let file = self.full(&pack.path);
+                match decoded {
+                    Ok(raw) => {
+                        read_bytes.fetch_add(raw.len() as u64, Ordering::Relaxed);
+                        let is_bad = |object: &&crate::pack::Object| {
+                            let bytes = raw.get(object.offset..object.offset + object.bytes).unwrap_or_default();
+                            object.kind != ObjectKind::ChunkList && ObjectId::of(bytes) != object.id
+                        };
+                        let blame = |object: &crate::pack::Object| {
+                            let what = format!("frame at byte {}: {} {} does not have its hash", frame.offset, object.kind.word(), object.id);
+                            ((object.kind, object.id), (file.clone(), what))
+                        };
+                        objects.iter().filter(is_bad).map(blame).collect::<Vec<_>>()
+                    }
+                    Err(error) => {
+                        let (file, what) = split(&error, &file);
+                        objects.iter().map(|object| ((object.kind, object.id), (file.clone(), what.clone()))).collect()
+                    }
+                }
+            })
+            .collect();
+        progress.end();
+        self.out.read_bytes = read_bytes.into_inner();
+        for (key, blame) in bad {
+            self.lost.insert(key, blame);
+        }
+        let lost: Vec<Key> = self.lost.keys().copied().collect();
+        for (kind, id) in lost {
+            // Another copy may be whole; the damaged one is a problem all the same.
+            if let Some((file, what)) = self.lost.get(&(kind, id)).cloned() {
+                self.blame(file, what);
+            }
+            if self.store.object(kind, id).is_ok() && kind != ObjectKind::ChunkList {
+                self.lost.remove(&(kind, id));
+            }
+        }
+    }
+
+    /// The index against the packs that it describes.
+    fn index(&mut self, packs: &[Arc<Pack>]) {
+        let storage = self.store.storage();
+        if storage.length(INDEX_PATH).is_err() {
+            return;
+        }
+        let file = self.full(INDEX_PATH);
+        let advice = "it is a cache: `runsnap reindex` makes it again";
+        let catalog = self.store.catalog();
+        let Some(indexed) = catalog.ask_index(|index| index.packs()) else {
+            self.blame(file, format!("cannot be read or is of another state of the store; {advice}"));
+            return;
+        };
+        let by_name: HashMap<&str, &Arc<Pack>> = packs.iter().map(|pack| (pack.name(), pack)).collect();
+        let mut wrong = catalog.ask_index(|index| Ok(index.integrity_problems())).unwrap_or_default();
+        for known in indexed {
+            let Some(pack) = by_name.get(known.name.as_str()) else { continue };
+            let expected = pack.objects.iter().enumerate().map(|(ordinal, object)| (ordinal as u64, object.id.key()));
+            let rows = catalog.ask_index(|index| index.objects_of(known.number));
+            if !rows.is_some_and(|rows| expected.eq(rows)) {
+                wrong.push(format!("its rows for the pack {} are not what the pack has", known.name));
+            }
+        }
+        for what in wrong {
+            self.blame(file.clone(), format!("{what}; {advice}"));
+        }
+    }
+
+    /// Every snapshot down to its chunks.
+    fn snapshots(&mut self, runs: &Runs, packs: &[Arc<Pack>], read_data: bool, progress: &dyn Progress) {
+        let mut runs_of: BTreeMap<ObjectId, Vec<&Run>> = BTreeMap::new();
+        for run in &runs.runs {
+            runs_of.entry(run.start.snapshot).or_default().push(run);
+        }
+        self.out.snapshots = runs_of.len() as u64;
+        progress.begin("Checking snapshots", runs_of.len() as u64);
+        let missing_packs = self.missing_packs(runs, packs);
+        let mut large: HashMap<ObjectId, bool> = HashMap::new();
+        for (snapshot, runs) in runs_of {
+            let labels: BTreeSet<String> = runs.iter().map(|run| run.label()).collect();
+            let (blamed, files) = self.check_snapshot(snapshot, read_data, &mut large);
+            for ((file, what), paths) in blamed {
+                let file = match (file, missing_packs.as_slice()) {
+                    (Some(file), _) => file,
+                    (None, []) => self.shown(self.store.storage().root()),
+                    // Content is missing and so are packs: it was in one of them.
+                    (None, missing) => missing.join(", "),
+                };
+                let what = if missing_packs.contains(&file) { format!("the pack is missing: {what}") } else { what };
+                match self.out.problems.iter_mut().find(|p| p.file == file && p.what == what) {
+                    Some(problem) => {
+                        problem.runs.extend(labels.iter().cloned());
+                        problem.paths.extend(paths);
+                    }
+                    None => {
+                        let problem = self.blame(file, what);
+                        problem.runs = labels.clone();
+                        problem.paths = paths;
+                    }
+                }
+            }
+            drop(files);
+            progress.advance(1);
+        }
+        progress.end();
+    }
+
+    /// Packs that the index or a run record names and that are not there.
+    fn missing_packs(&self, runs: &Runs, packs: &[Arc<Pack>]) -> Vec<String> {
+        let present: HashSet<&str> = packs.iter().map(|pack| pack.name()).collect();
+        let indexed = self.store.catalog().ask_index(|index| index.packs()).unwrap_or_default().into_iter().map(|p| p.name);
+        let recorded = runs.runs.iter().flat_map(|run| run.start.packs.iter().map(|name| format!("{name}{PACK_ENDING}")));
+        let missing: BTreeSet<String> = indexed.chain(recorded).filter(|name| !present.contains(name.as_str())).collect();
+        let path = |name: String| format!("{PACKS}/{name}");
+        missing.into_iter().map(path).filter(|p| self.store.storage().length(p).is_err()).map(|p| self.full(&p)).collect()
+    }
+
+    /// What is wrong with one snapshot: file to blame (where known), reason, and the paths hit.
+    #[allow(clippy::type_complexity)]
+    fn check_snapshot(
+        &self,
+        snapshot: ObjectId,
+        read_data: bool,
+        large: &mut HashMap<ObjectId, bool>,
+    ) -> (BTreeMap<(Option<String>, String), BTreeSet<String>>, Files) {
+        let mut blamed: BTreeMap<(Option<String>, String), BTreeSet<String>> = BTreeMap::new();
+        let root = self.shown(self.store.storage().root());
+        let place = |error: &Error| {
+            let (file, what) = split(error, &root);
+            ((file != root).then_some(file), what)
+        };
+        let mut errors = Vec::new();
+        let files = match self.store.readable_files_of(snapshot, |error| errors.push(place(&error))) {
+            Ok(files) => files,
+            Err(error) => {
+                blamed.entry(place(&error)).or_default().insert("(all)".to_owned());
+                return (blamed, Files::default());
+            }
+        };
+        for ((folder, _), error) in files.problems.iter().zip(errors) {
+            let folder = folder.as_ref().map_or_else(|| "(all)".to_owned(), |folder| format!("{folder}/"));
+            blamed.entry(error).or_default().insert(folder);
+        }
+        for (path, entry) in &files.entries {
+            let Entry::File { id, bytes, .. } = entry else { continue };
+            let problem = match self.store.chunks_of(*id, *bytes) {
+                Ok(chunks) => {
+                    let bad = chunks.iter().find_map(|chunk| self.chunk_problem(chunk.id));
+                    let mut wrong_whole = || {
+                        let mut is_wrong = || self.store.read_file(*id, *bytes, |_| Ok(())).is_err();
+                        chunks.len() > 1 && read_data && *large.entry(*id).or_insert_with(&mut is_wrong)
+                    };
+                    match bad {
+                        Some(bad) => Some(bad),
+                        None if wrong_whole() => Some((None, format!("file {id} does not have its hash"))),
+                        None => None,
+                    }
+                }
+                Err(error) => Some(place(&error)),
+            };
+            if let Some(problem) = problem {
+                blamed.entry(problem).or_default().insert(path.to_string());
+            }
+        }
+        (blamed, files)
+    }
+
+    fn chunk_problem(&self, id: ObjectId) -> Option<(Option<String>, String)> {
+        if let Some((file, what)) = self.lost.get(&(ObjectKind::Chunk, id)) {
+            return Some((Some(file.clone()), what.clone()));
+        }
+        let missing = || (None, Error::Missing { kind: "chunk", id }.to_string());
+        (!self.store.contains(ObjectKind::Chunk, id)).then(missing)
+    }
+
+    /// The two files in the folders of runs, where the folder is still there.
+    fn run_folders(&mut self, runs: &Runs) {
+        for run in &runs.runs {
+            let Some(folder) = &run.start.run_folder else { continue };
+            if !Path::new(&folder.path).is_dir() {
+                continue;
+            }
+            let storage = self.store.storage().at(Path::new(&folder.path));
+            let manifest = run_folder::Manifest::of(&run.start, self.store.config().store).encode();
+            let expected = [(MANIFEST_PATH, run_folder::metadata_hash(&manifest)), (run_folder::METADATA_PATH, folder.metadata_hash.clone())];
+            for (path, hash) in expected {
+                let what = match storage.read(path, 1 << 30) {
+                    Ok(bytes) if run_folder::metadata_hash(&bytes) == hash => continue,
+                    Ok(_) => "edited or damaged: not what the capture wrote".to_owned(),
+                    Err(error) if error.is_not_found() => "missing from the run's folder".to_owned(),
+                    Err(error) => error.to_string(),
+                };
+                let file = self.shown(&storage.full_path(path));
+                self.blame(file, what).runs.insert(run.label());
+            }
+        }
+    }
+
+    fn leftovers(&mut self) -> Result<()> {
+        let files = self.store.storage().list(TEMPORARY)?;
+        if !files.is_empty() {
+            self.out.notes.push(format!("{} leftovers of captures under way or killed in {}", files.len(), self.full(TEMPORARY)));
+        }
+        Ok(())
+    }
+}
+
+/// The file that an error is about, and the rest of it.
+fn split(error: &Error, otherwise: &str) -> (String, String) {
+    match error {
+        Error::Damaged { path, reason } => (path.display().to_string(), reason.clone()),
+        Error::Io { path, .. } | Error::NewerFormat { path, .. } => (path.display().to_string(), error.to_string()),
+        _ => (otherwise.to_owned(), error.to_string()),
+    }
+}

@@ -1,0 +1,76 @@
+//! The files of a snapshot, as paths.
+
+use std::collections::BTreeMap;
+
+use super::Store;
+use crate::error::{Error, Result};
+use crate::id::ObjectId;
+use crate::snapshot::{Entry, MAX_DEPTH, Node};
+use crate::tracked_path::TrackedPath;
+
+/// Where the files from outside the project's root are found in a restored snapshot, each tree under its label.
+pub const OUTSIDE_FOLDER: &str = ".runsnap-outside";
+
+/// A snapshot with more files than this is taken for a forgery: trees that contain each other over and over.
+const MAX_FILES: usize = 20_000_000;
+
+/// A snapshot laid out as paths.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Files {
+    /// The files and links.
+    pub entries: BTreeMap<TrackedPath, Entry>,
+    /// The trees, by folder; the root's has no path.
+    pub trees: BTreeMap<Option<TrackedPath>, ObjectId>,
+    /// What could not be read: the folder and why.
+    pub problems: Vec<(Option<TrackedPath>, String)>,
+}
+
+impl Store {
+    /// Lays out a snapshot; a damaged tree is an error.
+    pub fn files_of(&self, snapshot: ObjectId) -> Result<Files> {
+        let mut first = None;
+        let files = self.readable_files_of(snapshot, |error| {
+            first.get_or_insert(error);
+        })?;
+        first.map_or(Ok(files), Err)
+    }
+
+    /// Lays out what can be read of a snapshot; damaged trees go to `report` and into [`Files::problems`].
+    pub fn readable_files_of(&self, snapshot: ObjectId, mut report: impl FnMut(Error)) -> Result<Files> {
+        let snapshot = self.snapshot(snapshot)?;
+        let mut files = Files::default();
+        let mut waiting = vec![(None, snapshot.root, 0)];
+        for (label, tree) in snapshot.outside {
+            let path = TrackedPath::from_bytes(OUTSIDE_FOLDER).and_then(|outside| outside.join(&label));
+            waiting.push((path, tree, 0));
+        }
+        while let Some((folder, id, depth)) = waiting.pop() {
+            let nodes = match self.tree(id) {
+                Ok(nodes) if depth <= MAX_DEPTH && files.entries.len() + files.trees.len() <= MAX_FILES => nodes,
+                Ok(_) => {
+                    report(Error::damaged(self.storage.root(), format!("tree {id} is nested too deeply or too often")));
+                    continue;
+                }
+                Err(error) => {
+                    files.problems.push((folder, error.to_string()));
+                    report(error);
+                    continue;
+                }
+            };
+            for (name, node) in nodes {
+                let path = match &folder {
+                    Some(folder) => folder.join(&name),
+                    None => TrackedPath::from_bytes(name),
+                };
+                // decode_tree lets no other name through.
+                let Some(path) = path else { continue };
+                match node {
+                    Node::Entry(entry) => drop(files.entries.insert(path, entry)),
+                    Node::Folder(id) => waiting.push((Some(path), id, depth + 1)),
+                }
+            }
+            files.trees.insert(folder, id);
+        }
+        Ok(files)
+    }
+}

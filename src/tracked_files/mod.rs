@@ -1,0 +1,38 @@
+//! Which files belong to a run?
+
+pub mod secrets;
+pub mod strategy_yaml;
+pub mod walk;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::run_record::{LeftOut, TrackedBy};
+use crate::tracked_path::TrackedPath;
+
+/// The files chosen for a run, not read yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// Where each file is on this system.
+    pub files: BTreeMap<TrackedPath, PathBuf>,
+    /// Files that are known to belong to the run but cannot be taken.
+    pub left_out: Vec<LeftOut>,
+    /// What the user should know, a line each.
+    pub warnings: Vec<String>,
+    /// How they were chosen.
+    pub tracked_by: TrackedBy,
+    /// Whether `warnings` has more than remarks: something that was asked for could not be done.
+    pub has_problems: bool,
+}
+
+impl Selection {
+    /// An empty one.
+    pub fn new(tracked_by: TrackedBy) -> Self {
+        Self { files: BTreeMap::new(), left_out: Vec::new(), warnings: Vec::new(), tracked_by, has_problems: false }
+    }
+
+    fn problem(&mut self, message: String) {
+        self.warnings.push(message);
+        self.has_problems = true;
+    }
+}

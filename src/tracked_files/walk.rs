@@ -1,0 +1,134 @@
+//! The files below a folder: all but the ignored ones, caches, environments, the store and earlier runs' folders.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ignore::{DirEntry, WalkBuilder};
+
+use super::Selection;
+use crate::run_record::{LeftOut, LeftOutReason, TrackedBy};
+use crate::tracked_path::TrackedPath;
+
+/// The file whose patterns (in the form of .gitignore) leave files out of snapshots alone.
+pub const IGNORE_FILE: &str = ".runsnapignore";
+/// Names that are never part of a snapshot.
+const NEVER: [&str; 3] = [".git", ".runsnap", "__pycache__"];
+/// Where a run's folder has its manifest.
+pub const MANIFEST_PATH: &str = "metadata/manifest.json";
+/// What a manifest says it is.
+pub const MANIFEST_FORMAT: &str = "runsnap-manifest";
+const MAX_MANIFEST_BYTES: u64 = 4096;
+
+/// Whether .gitignore and .runsnapignore count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IgnoreRules {
+    /// They leave files out.
+    Honoured,
+    /// The files were asked for by name.
+    Overruled,
+}
+
+/// Chooses the files below `folder` for a snapshot of `root`, which holds it; both absolute and resolved.
+///
+/// The user's global git settings and .git/info/exclude do not count: equal folders give equal snapshots for everybody.
+pub fn walk(root: &Path, folder: &Path, store: Option<&Path>, rules: IgnoreRules) -> Selection {
+    let mut selection = Selection::new(TrackedBy::Tree);
+    let honoured = rules == IgnoreRules::Honoured;
+    let inside_git = root.ancestors().any(|ancestor| ancestor.join(".git").exists());
+    let store = store.map(Path::to_owned);
+    let start = folder.to_owned();
+    let mut builder = WalkBuilder::new(folder);
+    builder
+        .standard_filters(false)
+        .hidden(false)
+        .git_ignore(honoured)
+        .require_git(false)
+        // Ignore files above the folder count as far as git looks for them: up to the top of its work tree.
+        .parents(honoured && inside_git)
+        .follow_links(false)
+        .sort_by_file_name(std::ffi::OsStr::cmp)
+        .filter_entry(move |entry| is_wanted(entry, &start, store.as_deref()));
+    if honoured {
+        builder.add_custom_ignore_filename(IGNORE_FILE);
+    }
+    for entry in builder.build() {
+        match entry {
+            Ok(entry) => {
+                if let Some(error) = entry.error() {
+                    selection.warnings.push(format!("Ignore rules: {error}"));
+                }
+                take(&mut selection, root, &entry);
+            }
+            Err(error) => match error_path(&error).and_then(|path| relative(root, &path)) {
+                Some(path) => selection.left_out.push(LeftOut {
+                    path,
+                    reason: LeftOutReason::Unreadable,
+                    detail: Some(error.io_error().map_or_else(|| error.to_string(), plain)),
+                }),
+                None => selection.problem(format!("Cannot walk {}: {error}", folder.display())),
+            },
+        }
+    }
+    selection
+}
+
+fn plain(error: &std::io::Error) -> String {
+    error.kind().to_string()
+}
+
+fn take(selection: &mut Selection, root: &Path, entry: &DirEntry) {
+    let Some(kind) = entry.file_type() else { return };
+    if kind.is_dir() {
+        return;
+    }
+    let Some(path) = relative(root, entry.path()) else {
+        selection.problem(format!("Left out, its name cannot be stored: {}", entry.path().display()));
+        return;
+    };
+    if kind.is_file() || kind.is_symlink() {
+        selection.files.insert(path, entry.path().to_owned());
+    } else {
+        selection.left_out.push(LeftOut { path, reason: LeftOutReason::SpecialFile, detail: None });
+    }
+}
+
+fn relative(root: &Path, path: &Path) -> Option<TrackedPath> {
+    path.strip_prefix(root).ok().and_then(TrackedPath::from_path)
+}
+
+fn error_path(error: &ignore::Error) -> Option<PathBuf> {
+    match error {
+        ignore::Error::WithPath { path, .. } => Some(path.clone()),
+        ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => error_path(err),
+        ignore::Error::Partial(errors) => errors.iter().find_map(error_path),
+        _ => None,
+    }
+}
+
+fn is_wanted(entry: &DirEntry, start: &Path, store: Option<&Path>) -> bool {
+    if entry.depth() == 0 {
+        return true;
+    }
+    if entry.file_name().to_str().is_some_and(|name| NEVER.contains(&name)) {
+        return false;
+    }
+    let path = entry.path();
+    !entry.file_type().is_some_and(|kind| kind.is_dir()) || !is_left_out_folder(path, start, store)
+}
+
+/// Whether a folder is the store, a virtual environment or the folder of an earlier run.
+fn is_left_out_folder(path: &Path, start: &Path, store: Option<&Path>) -> bool {
+    store == Some(path)
+        || path.join("pyvenv.cfg").is_file()
+        || path.join("conda-meta").is_dir()
+        || is_manifest(&path.join(MANIFEST_PATH))
+        // A capture into the tree's own root leaves its two files in metadata/; they are no part of the code either.
+        || (path.parent() == Some(start) && path.file_name() == Some("metadata".as_ref()) && is_manifest(&path.join("manifest.json")))
+}
+
+/// Whether a file is a manifest of runsnap's.
+pub fn is_manifest(path: &Path) -> bool {
+    let small = fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.len() <= MAX_MANIFEST_BYTES);
+    let read = || fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+    small && read().is_some_and(|json| json.get("format").and_then(|f| f.as_str()) == Some(MANIFEST_FORMAT))
+}
