@@ -339,7 +339,10 @@ struct Token {
 #[derive(Debug)]
 enum Kind {
     /// A run of letters, digits, `_`, `-` and `.`, or something in backticks, or both.
-    Word { plain: String, quoted: Option<String> },
+    Word {
+        plain: String,
+        quoted: Option<String>,
+    },
     Text(String),
     Number(Number),
     Symbol(&'static str),
@@ -368,7 +371,8 @@ impl<'a> Parser<'a> {
     }
 
     fn take_keyword(&mut self, keyword: &str) -> bool {
-        let is_next = matches!(&self.token.kind, Kind::Word { plain, quoted: None } if plain.eq_ignore_ascii_case(keyword));
+        let is_next =
+            matches!(&self.token.kind, Kind::Word { plain, quoted: None } if plain.eq_ignore_ascii_case(keyword));
         if is_next {
             self.advance();
         }
@@ -527,8 +531,7 @@ fn quote(text: &str) -> String {
 /// The key that a word means, or what is wrong with it.
 fn key_of(plain: &str, quoted: Option<&str>) -> Result<Key, String> {
     let key = |place, name: &str| Ok(Key { place, name: name.to_owned() });
-    let places =
-        [("params", Place::Params), ("metrics", Place::Metrics), ("environment", Place::Environment)];
+    let places = [("params", Place::Params), ("metrics", Place::Metrics), ("environment", Place::Environment)];
     for (prefix, place) in places {
         let Some(after_prefix) = plain.strip_prefix(prefix) else { continue };
         match (after_prefix.strip_prefix('.'), quoted) {
@@ -901,15 +904,9 @@ mod tests {
 
     fn check_operators<T: PartialOrd>(a: &T, b: &T, value: Value, literal: &str) {
         let run = with_metric(value);
-        for (operator, expected) in [
-            ("=", a == b),
-            ("==", a == b),
-            ("!=", a != b),
-            ("<", a < b),
-            ("<=", a <= b),
-            (">", a > b),
-            (">=", a >= b),
-        ] {
+        for (operator, expected) in
+            [("=", a == b), ("==", a == b), ("!=", a != b), ("<", a < b), ("<=", a <= b), (">", a > b), (">=", a >= b)]
+        {
             let text = format!("metrics.x {operator} {literal}");
             assert_eq!(Filter::parse(&text).expect("a filter").matches(&run), expected, "{text} {:?}", run.metrics);
         }
@@ -935,7 +932,8 @@ mod tests {
         let tree = leaf.prop_recursive(2, 8, 3, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-                prop::collection::vec(("[ab]", inner), 0..3).prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+                prop::collection::vec(("[ab]", inner), 0..3)
+                    .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
             ]
         });
         prop::option::of(tree)

@@ -42,10 +42,7 @@ const RULES: &[Rule] = &[
     // Environment variables.
     Rule { names: &["*.env", ".env.*"], when: When::NoTemplate },
     // Private keys. A PEM file may as well hold certificates or public keys.
-    Rule {
-        names: &["id_rsa", "id_dsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk"],
-        when: When::Always,
-    },
+    Rule { names: &["id_rsa", "id_dsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk"], when: When::Always },
     Rule {
         names: &["*.pem", "*.key", "*.ppk", "*.p8", "*.pk8", "*.der", "*.priv", "*.asc", "*.gpg"],
         when: When::Head(holds_private_key),
@@ -53,7 +50,10 @@ const RULES: &[Rule] = &[
     // Key stores and password stores.
     Rule { names: &["*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx"], when: When::Always },
     // Credentials of programs and services.
-    Rule { names: &[".netrc", "_netrc", ".pgpass", "pgpass.conf", ".htpasswd", ".git-credentials"], when: When::Always },
+    Rule {
+        names: &[".netrc", "_netrc", ".pgpass", "pgpass.conf", ".htpasswd", ".git-credentials"],
+        when: When::Always,
+    },
     Rule { names: &[".pypirc", ".cargo/credentials", ".cargo/credentials.toml"], when: When::Always },
     Rule { names: &[".aws/credentials", ".kube/config", ".dockercfg", ".vault-token"], when: When::Always },
     Rule { names: &[".npmrc"], when: When::Head(|head| holds(head, "_auth") || holds(head, "_password")) },
@@ -62,10 +62,7 @@ const RULES: &[Rule] = &[
     // Google's service accounts and OAuth clients.
     Rule { names: &["credentials.json", "application_default_credentials.json"], when: When::Always },
     Rule { names: &["*service*account*.json", "client_secret*.json"], when: When::NoTemplate },
-    Rule {
-        names: &["*.json"],
-        when: When::Head(|head| holds(head, "\"service_account\"") && holds(head, "\"private_key\"")),
-    },
+    Rule { names: &["*.json"], when: When::Head(is_service_account) },
     // Settings that projects keep apart because they are secret; the last one is freqtrade's.
     Rule { names: &["secrets.yaml", "secrets.yml", "secrets.json", "secrets.toml"], when: When::Always },
     Rule { names: &[".secrets.yaml", ".secrets.yml", ".secrets.json", ".secrets.toml"], when: When::Always },
@@ -75,21 +72,15 @@ const RULES: &[Rule] = &[
 ];
 
 /// Words in a file's name that say that it only shows which values are needed.
-const TEMPLATE_WORDS: [&str; 8] = ["example", "examples", "sample", "template", "dist", "default", "defaults", "schema"];
-
-/// Endings of source code and prose, which is never a secret as a whole, whatever text is in it.
-const SOURCE_ENDINGS: &[&str] = &[
-    "py", "pyi", "pyx", "pxd", "ipynb", "rs", "c", "h", "cc", "hh", "cpp", "hpp", "cu", "java", "kt", "scala", "cs", "js",
-    "jsx", "mjs", "cjs", "ts", "tsx", "go", "rb", "php", "pl", "lua", "r", "rmd", "jl", "m", "f90", "swift", "sh", "bash",
-    "zsh", "ps1", "bat", "sql", "q", "mq4", "mq5", "pine", "md", "rst", "adoc", "tex", "html", "htm", "css",
-];
+const TEMPLATE_WORDS: [&str; 8] =
+    ["example", "examples", "sample", "template", "dist", "default", "defaults", "schema"];
 
 /// Whether a file is a secret as a whole, going by its path and the first [`HEAD_BYTES`] of its content.
 pub fn is_whole_file_secret(path: &TrackedPath, content_head: &[u8]) -> bool {
     let path = path.as_bytes().to_ascii_lowercase();
     let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
     let ending = name.rsplit(|b| *b == b'.').next().unwrap_or_default();
-    if SOURCE_ENDINGS.iter().any(|source| source.as_bytes() == ending) && !name.starts_with(b".env.") {
+    if is_source_ending(ending) && !name.starts_with(b".env.") {
         return false;
     }
     RULES.iter().any(|rule| {
@@ -100,6 +91,19 @@ pub fn is_whole_file_secret(path: &TrackedPath, content_head: &[u8]) -> bool {
                 When::Head(is_secret) => is_secret(content_head),
             }
     })
+}
+
+/// The endings of source code and prose, which is never a secret as a whole, whatever text is in it.
+#[rustfmt::skip]
+fn is_source_ending(ending: &[u8]) -> bool {
+    matches!(
+        ending,
+        b"py" | b"pyi" | b"pyx" | b"pxd" | b"ipynb" | b"rs" | b"c" | b"h" | b"cc" | b"hh" | b"cpp" | b"hpp" | b"cu"
+            | b"java" | b"kt" | b"scala" | b"cs" | b"js" | b"jsx" | b"mjs" | b"cjs" | b"ts" | b"tsx" | b"go" | b"rb"
+            | b"php" | b"pl" | b"lua" | b"r" | b"rmd" | b"jl" | b"m" | b"f90" | b"swift" | b"sh" | b"bash" | b"zsh"
+            | b"ps1" | b"bat" | b"sql" | b"q" | b"mq4" | b"mq5" | b"pine"
+            | b"md" | b"rst" | b"adoc" | b"tex" | b"html" | b"htm" | b"css"
+    )
 }
 
 /// Whether the last parts of a path fit all the parts of a pattern.
@@ -128,6 +132,12 @@ fn is_template(name: &[u8]) -> bool {
 
 fn holds(head: &[u8], text: &str) -> bool {
     memmem::find(head, text.as_bytes()).is_some()
+}
+
+/// Google's file is some 2 KiB long: a large JSON file that has these words further down is something else.
+fn is_service_account(head: &[u8]) -> bool {
+    let head = head.get(..4 << 10).unwrap_or(head);
+    holds(head, "\"service_account\"") && holds(head, "\"private_key\"")
 }
 
 fn holds_private_key(head: &[u8]) -> bool {
@@ -234,7 +244,10 @@ const FORMS: &[Form] = &[
     },
 ];
 
-/// The shortest token of all forms: words below that are skipped without a look at each of their bytes.
+/// What the heads of all forms begin with.
+const FIRST_BYTES: &[u8] = b"Agrsx";
+
+/// The shortest token of all forms.
 const MIN_WORD_BYTES: usize = 20;
 
 /// The longest header line of a private key up to the words `PRIVATE KEY`.
@@ -245,16 +258,21 @@ const KEY_BODY_BYTES: usize = 600;
 
 /// Finds well-known tokens in text: the first ten at most, one per line and kind.
 ///
-/// Content over 1 MiB and binary content is not searched. The time is linear in the length, and the step over ordinary
-/// code is long: only words of 20 bytes and more are looked at.
+/// Content over 1 MiB and binary content is not searched. The time is linear in the length.
 pub fn find_tokens(content: &[u8]) -> Vec<Token> {
     let head = content.get(..BINARY_HEAD_BYTES).unwrap_or(content);
     if content.len() > MAX_SEARCHED_BYTES || memchr(0, head).is_some() {
         return Vec::new();
     }
-    let words = long_words(content).filter_map(|word| Some((word.start, kind_of(content, word)?)));
     let keys = private_keys(content).map(|at| (at, "private key"));
-    let mut found: Vec<(usize, &'static str)> = words.take(MAX_TOKENS).chain(keys.take(MAX_TOKENS)).collect();
+    let mut found: Vec<(usize, &'static str)> = keys.take(MAX_TOKENS).collect();
+    let enough = found.len() + MAX_TOKENS;
+    for_each_long_word(content, |word| {
+        let start = word.start;
+        if let Some(kind) = kind_of(content, word).filter(|_| found.len() < enough) {
+            found.push((start, kind));
+        }
+    });
     found.sort_unstable();
     found.truncate(MAX_TOKENS);
     let (mut line, mut counted) = (1, 0);
@@ -274,39 +292,65 @@ const fn is_word_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }
 
-/// [`is_word_byte`] as a table: the search below looks up a few bytes in each step.
-const WORD_BYTES: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = is_word_byte(byte as u8);
-        byte += 1;
-    }
-    table
-};
+/// How many bytes the search for long words looks at together, one for each bit of a mask.
+const BLOCK_BYTES: usize = 64;
 
-fn ends_word(byte: &u8) -> bool {
-    !WORD_BYTES.get(usize::from(*byte)).copied().unwrap_or(false)
+/// Visits the words of at least [`MIN_WORD_BYTES`], in their order.
+///
+/// All tokens but private keys are such words, and ordinary code has hardly any, so that one pass over the text does
+/// the work of a search for each head. It takes a block at a time as a mask with a bit per byte, set in words.
+fn for_each_long_word(content: &[u8], mut visit: impl FnMut(Range<usize>)) {
+    let (blocks, tail) = content.as_chunks::<BLOCK_BYTES>();
+    // What follows the last whole block is filled up with bytes that belong to no word. These end the last word too,
+    // for the tail is shorter than a block.
+    let mut last = [0; BLOCK_BYTES];
+    last.iter_mut().zip(tail).for_each(|(byte, tail)| *byte = *tail);
+    // How long the word is that reaches to the end of the previous block.
+    let mut open = 0;
+    for (number, bytes) in blocks.iter().chain([&last]).enumerate() {
+        let (block, mask) = (number * BLOCK_BYTES, word_mask(bytes));
+        let continued = mask.trailing_ones() as usize;
+        if continued == BLOCK_BYTES {
+            open += BLOCK_BYTES;
+            continue;
+        }
+        if open + continued >= MIN_WORD_BYTES {
+            visit(block - open..block + continued);
+        }
+        open = mask.leading_ones() as usize;
+        // Without the words that the block's edges cut.
+        let mask = mask & (u64::MAX << continued) & (u64::MAX >> open);
+        let mut starts = runs_of_min_word_bytes(mask);
+        while starts != 0 {
+            let start = starts.trailing_zeros();
+            let end = start + (mask >> start).trailing_ones();
+            visit(block + start as usize..block + end as usize);
+            // The highest bit of the mask is never set, so that `end` is below 64.
+            starts &= u64::MAX << end;
+        }
+    }
 }
 
-/// The words of at least [`MIN_WORD_BYTES`].
-///
-/// `at` always stands at the beginning of a word. The last byte between words within reach leads to the next beginning
-/// worth a look, so that most bytes are never read.
-fn long_words(content: &[u8]) -> impl Iterator<Item = Range<usize>> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        loop {
-            let (near, far) = content.get(at..)?.split_at_checked(MIN_WORD_BYTES)?;
-            if let Some(end) = near.iter().rposition(ends_word) {
-                at += end + 1;
-                continue;
-            }
-            let start = at;
-            at += MIN_WORD_BYTES + far.iter().position(ends_word).unwrap_or(far.len());
-            return Some(start..at);
-        }
-    })
+/// A bit for each byte, the first one lowest, set in words. Written so that the compiler makes vector code of it.
+fn word_mask(block: &[u8; BLOCK_BYTES]) -> u64 {
+    let flags = block.map(|byte| {
+        let is_letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+        let is_digit = byte.wrapping_sub(b'0') < 10;
+        u8::from(is_letter | is_digit | (byte == b'_') | (byte == b'-'))
+    });
+    let (eights, _) = flags.as_chunks::<8>();
+    // The product moves the lowest bit of each byte into the highest byte.
+    let bits = |eight: &[u8; 8]| u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+    eights.iter().rev().fold(0, |mask, eight| mask << 8 | bits(eight))
+}
+
+/// A bit wherever [`MIN_WORD_BYTES`] set bits begin.
+fn runs_of_min_word_bytes(mask: u64) -> u64 {
+    let two = mask & mask >> 1;
+    let four = two & two >> 2;
+    let eight = four & four >> 4;
+    let sixteen = eight & eight >> 8;
+    sixteen & four >> 16
 }
 
 /// The kind of token that a word is, if it is one.
@@ -318,8 +362,11 @@ fn kind_of(content: &[u8], word: Range<usize>) -> Option<&'static str> {
         rest => rest,
     };
     let word = word.get(word.iter().position(|b| *b != b'-')?..)?;
+    if !word.first().is_some_and(|b| FIRST_BYTES.contains(b)) {
+        return None;
+    }
     let form = FORMS.iter().find(|form| {
-        form.heads.iter().filter_map(|head| word.strip_prefix(head.as_bytes())).any(|rest| {
+        form.heads.iter().filter_map(|head| without_head(word, head.as_bytes())).any(|rest| {
             form.length.contains(&rest.len())
                 && rest.iter().all(|b| (form.alphabet)(*b))
                 && (form.also)(before, rest)
@@ -328,6 +375,12 @@ fn kind_of(content: &[u8], word: Range<usize>) -> Option<&'static str> {
         })
     })?;
     Some(form.kind)
+}
+
+/// [`slice::strip_prefix`] for heads of a few bytes that rarely fit: it calls no function to compare them.
+fn without_head<'a>(word: &'a [u8], head: &[u8]) -> Option<&'a [u8]> {
+    let (start, rest) = word.split_at_checked(head.len())?;
+    start.iter().zip(head).all(|(a, b)| a == b).then_some(rest)
 }
 
 fn count(bytes: &[u8], is_counted: fn(&u8) -> bool) -> usize {
@@ -678,6 +731,7 @@ mod tests {
             let shortest = form.heads.iter().map(|head| head.len()).min().unwrap_or(0) + form.length.start();
             assert!(shortest >= MIN_WORD_BYTES, "{}", form.kind);
             assert!(form.heads.iter().all(|head| head.bytes().all(is_word_byte)), "{}", form.kind);
+            assert!(form.heads.iter().all(|head| FIRST_BYTES.contains(&head.as_bytes()[0])), "{}", form.kind);
         }
         for name in RULES.iter().flat_map(|rule| rule.names) {
             assert_eq!(*name, name.to_ascii_lowercase(), "names are compared in lower case");
@@ -704,10 +758,13 @@ mod tests {
         }
 
         #[test]
-        fn long_words_are_those_between_other_bytes(text in "[ab_.\n -]{0,200}|[ab .]{0,40}[a-z]{15,60}[ .ab]{0,40}") {
+        fn long_words_are_those_between_other_bytes(
+            text in "([a-zA-Z0-9_-]{1,40}|[a-z]{15,25}|[a-z]{60,70}|[a-z]{124,132}|[ .\n@Z\\[`\\{/:]{1,3}){0,12}"
+        ) {
             let expected: Vec<&str> =
                 text.split(|c: char| !is_word_byte(c as u8)).filter(|word| word.len() >= MIN_WORD_BYTES).collect();
-            let found: Vec<&str> = long_words(text.as_bytes()).map(|range| &text[range]).collect();
+            let mut found: Vec<&str> = Vec::new();
+            for_each_long_word(text.as_bytes(), |word| found.push(&text[word]));
             prop_assert_eq!(found, expected);
         }
     }

@@ -1,0 +1,15 @@
+//! Tests at the boundary: the real binary, real files, real processes.
+//!
+//! A module for each thing that a user does or that can happen to a store; `support` has what they share.
+
+mod bad_input;
+mod commands;
+mod concurrency;
+mod damage;
+mod formats;
+mod history;
+mod ids;
+mod killed;
+mod power_cut;
+mod schemas;
+mod support;
