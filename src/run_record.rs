@@ -19,7 +19,7 @@ pub const MAX_LABEL_BYTES: usize = 128;
 pub enum RunRecord {
     /// A run was captured.
     Start(Box<RunStart>),
-    /// Metrics, parameters or tags came later.
+    /// Metrics or tags came later.
     Update(RunUpdate),
     /// A run has ended.
     End(RunEnd),

@@ -97,7 +97,10 @@ pub fn decode_tree(bytes: &[u8]) -> DecodeResult<BTreeMap<Vec<u8>, Node>> {
                 let bytes = decoder.u64()?;
                 Node::Entry(Entry::File { bytes, id: ObjectId(decoder.array()?), executable: kind == 2 })
             }
-            3 => Node::Entry(Entry::Symlink { target: string(&mut decoder)?.to_vec() }),
+            3 => match string(&mut decoder)? {
+                target if is_valid_target(target) => Node::Entry(Entry::Symlink { target: target.to_vec() }),
+                _ => return Err("a link that leads nowhere".into()),
+            },
             4 => Node::Folder(ObjectId(decoder.array()?)),
             other => return Err(format!("entry kind {other} is unknown")),
         };
@@ -239,6 +242,9 @@ pub fn decode_chunks(bytes: &[u8]) -> DecodeResult<Vec<ChunkRef>> {
     let mut chunks = Vec::new();
     while !decoder.is_empty() {
         let bytes = decoder.u32()?;
+        if bytes == 0 {
+            return Err("a chunk without bytes".into());
+        }
         chunks.push(ChunkRef { bytes, id: ObjectId(decoder.array()?) });
     }
     Ok(chunks)

@@ -1,7 +1,7 @@
 //! A record's payload: JSON, with its ids in binary, compressed against a text that has the same words.
 
 use crate::decode::{DecodeResult, Decoder, push_varint};
-use crate::pack::compression::{compress, decompress};
+use crate::pack::compression::{MAX_FRAME_BYTES, compress, decompress};
 use crate::run_record::RunRecord;
 
 /// The text that payloads are compressed against. It is part of the format: it never changes, a better one gets a
@@ -20,6 +20,9 @@ const HEX_DIGITS: [usize; 4] = [16, 32, 40, 64];
 /// Encodes a record.
 pub fn encode_record(record: &RunRecord) -> Result<Vec<u8>, String> {
     let json = serde_json::to_vec(record).map_err(|e| e.to_string())?;
+    if json.len() > MAX_FRAME_BYTES {
+        return Err(format!("it has {} bytes, the limit is {MAX_FRAME_BYTES}", json.len()));
+    }
     let (text, ids) = extract_ids(&json);
     let stored = compress(&text, DICTIONARY_1, LEVEL);
     let mut out = vec![if stored.is_some() { ZSTD_DICTIONARY_1 } else { PLAIN }];
@@ -39,7 +42,8 @@ pub fn decode_record(payload: &[u8]) -> DecodeResult<RunRecord> {
     let ids = decoder.take(id_bytes)?;
     let unpacked;
     let text = match encoding {
-        PLAIN => decoder.rest(),
+        PLAIN if decoder.rest().len() == text_bytes => decoder.rest(),
+        PLAIN => return Err("a plain text of another length than it says".into()),
         ZSTD_DICTIONARY_1 => {
             unpacked = decompress(decoder.rest(), DICTIONARY_1, text_bytes)?;
             &unpacked
@@ -97,6 +101,13 @@ mod tests {
     use crate::id::RunId;
     use crate::run_record::{RunForget, RunUpdate};
     use proptest::prelude::*;
+
+    #[test]
+    fn the_dictionary_is_part_of_the_format() {
+        let hash = crate::id::ObjectId::of(DICTIONARY_1).to_string();
+        let documented = include_str!("../../schema/store.md");
+        assert!(documented.contains(&hash), "schema/store.md does not name {hash}");
+    }
 
     #[test]
     fn ids_take_their_bytes_and_no_digits() {

@@ -24,7 +24,8 @@ pub enum Item<'a> {
         /// Where the next record begins, or the end.
         end: usize,
     },
-    /// The beginning of a record at the very end, whose rest is missing: a writer was killed there, or the file was cut.
+    /// The beginning of a record at the very end, whose rest is missing or zeros: a writer was killed or lost power there,
+    /// or the file was cut.
     Unfinished {
         /// Where it begins.
         offset: usize,
@@ -63,19 +64,20 @@ pub fn scan(bytes: &[u8]) -> impl Iterator<Item = Item<'_>> {
     std::iter::from_fn(move || {
         let rest = bytes.get(at..).filter(|rest| !rest.is_empty())?;
         let offset = at;
-        let short = match parse(rest) {
+        let unfinished = match parse(rest) {
             Parsed::Whole { payload, bytes } => {
                 at += bytes;
                 return Some(Item::Record { offset, end: at, payload });
             }
             Parsed::Short => true,
-            Parsed::Wrong => false,
+            // After a power cut a file may have its new length and zeros in place of what was never flushed.
+            Parsed::Wrong => rest.last_chunk::<RECORD_TAIL_BYTES>().unwrap_or(&[0; RECORD_TAIL_BYTES]) == &[0; RECORD_TAIL_BYTES],
         };
         let next = memmem::find_iter(rest.get(1..).unwrap_or_default(), &MARKER)
             .map(|found| found + 1)
             .find(|&found| matches!(rest.get(found..).map(parse), Some(Parsed::Whole { .. })));
         at = next.map_or(bytes.len(), |next| offset + next);
-        Some(if short && next.is_none() { Item::Unfinished { offset, end: at } } else { Item::Damage { offset, end: at } })
+        Some(if unfinished && next.is_none() { Item::Unfinished { offset, end: at } } else { Item::Damage { offset, end: at } })
     })
 }
 
@@ -128,6 +130,19 @@ mod tests {
             let clean = starts.contains(&end);
             assert_eq!(scan(&bytes[..end]).any(|item| matches!(item, Item::Unfinished { .. })), !clean, "{end}");
         }
+    }
+
+    #[test]
+    fn zeros_at_the_end_are_unfinished() {
+        let (mut bytes, starts) = journal();
+        let end = bytes.len();
+        for zeroed in [starts[3]..end, starts[3] + 9..end, end - 8..end] {
+            let mut hurt = bytes.clone();
+            hurt[zeroed].fill(0);
+            assert_eq!(scan(&hurt).last(), Some(Item::Unfinished { offset: starts[3], end }));
+        }
+        bytes.extend([0; 3]);
+        assert_eq!(scan(&bytes).last(), Some(Item::Unfinished { offset: end, end: end + 3 }));
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! capture: takes a snapshot of a run's files and records the run.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -29,8 +29,6 @@ use crate::tracked_path::{TrackedPath, name_bytes};
 const GROUP_BYTES: u64 = 32 << 20;
 /// Longer files are read in pieces, twice if they are new.
 const STREAM_BYTES: u64 = 32 << 20;
-/// How much of a file is looked at to tell whether it is a secret.
-const HEAD_BYTES: usize = 4096;
 /// A large file that changes between its two reads is tried this often.
 const STREAM_ATTEMPTS: usize = 3;
 
@@ -435,12 +433,14 @@ fn try_read(tracked: &TrackedPath, path: &Path, writer: &Writer<'_>, include_sec
         });
     }
     if metadata.len() > STREAM_BYTES {
-        let secret = !include_secrets && secrets::is_whole_file_secret(tracked, &[]);
+        let mut head = Vec::new();
+        super::read_stable::open(path)?.take(secrets::HEAD_BYTES as u64).read_to_end(&mut head)?;
+        let secret = !include_secrets && secrets::is_whole_file_secret(tracked, &head);
         return done(if secret { Outcome::LeftOut(LeftOutReason::Secret, None) } else { Outcome::Large });
     }
     let content = read_stable(path, all_bytes)?;
     let bytes = content.value;
-    if !include_secrets && secrets::is_whole_file_secret(tracked, bytes.get(..HEAD_BYTES).unwrap_or(&bytes)) {
+    if !include_secrets && secrets::is_whole_file_secret(tracked, bytes.get(..secrets::HEAD_BYTES).unwrap_or(&bytes)) {
         return done(Outcome::LeftOut(LeftOutReason::Secret, None));
     }
     let id = ObjectId::of(&bytes);

@@ -20,6 +20,9 @@ pub struct Collected {
 
 /// Collects garbage. Captures go on meanwhile; nothing that any run record names is touched.
 pub fn gc(store: &Store, dry_run: bool) -> Result<Collected> {
+    if !dry_run {
+        store.check_writable()?;
+    }
     let storage = store.storage();
     let mut collected = Collected::default();
     // A temporary file begins with its writer's slot. Whoever holds that slot's lock may be writing it; while this holds
@@ -39,7 +42,11 @@ pub fn gc(store: &Store, dry_run: bool) -> Result<Collected> {
         }
         if free.contains(&slot) {
             if !dry_run {
-                storage.remove(&format!("{TEMPORARY}/{}", file.name))?;
+                match storage.remove(&format!("{TEMPORARY}/{}", file.name)) {
+                    // Its writer was still there when the folder was listed, and has given it its name since.
+                    Err(error) if error.is_not_found() => continue,
+                    other => other?,
+                }
             }
             collected.removed_files += 1;
             collected.removed_bytes += file.bytes;

@@ -8,14 +8,16 @@
 //!   `KEY ~ 'part'`, which is true for text that contains the part as it is written; `KEY exists`, or the key alone,
 //!   which is true for everything but a missing value, null and `false`.
 //! - `not` binds closer than `and`, `and` closer than `or`. The words of the language may be in capitals.
-//! - A value is a number, text in `'` or `"`, `true`, `false` or `null`. In quotes, `\` escapes: `\\ \' \" \` \n \r \t`.
-//! - A key is one of [`FIELDS`] (with `tag` for `tags`), or `params.NAME`, `metrics.NAME`, `environment.NAME`. `NAME` has
-//!   letters, digits, `_`, `-` and `.`, any other is put in backticks: `` params.`odd key` ``. A dot also leads into a
-//!   parameter that is a mapping. Any other word is the name of a parameter or else of a metric: `sharpe > 1`; in
-//!   backticks that holds for the words of the language too.
-//! - Numbers compare by value, text by its bytes, `false` is less than `true`. Values of different types are never equal
-//!   and neither is less: the number 5 is not the text `'5'`.
-//! - Null is as good as missing. A comparison with a missing value is false, `!=` included, only `KEY = null` is true.
+//! - A value is a number, text in `'` or `"`, `true`, `false` or `null`. The escapes in quotes are `\\`, `\'`, `\"`,
+//!   `` \` ``, `\n`, `\r` and `\t`.
+//! - A key is one of [`FIELDS`] (`tag` and `tags` are the same), or `params.NAME`, `metrics.NAME`, `environment.NAME`.
+//!   `NAME` has letters, digits, `_`, `-` and `.`, any other is put in backticks: `` params.`odd key` ``. A dot also
+//!   leads into a parameter that is a mapping. Any other word is the name of a parameter or else of a metric:
+//!   `sharpe > 1`; in backticks that holds for the words of the language too.
+//! - Numbers compare by value, text by its bytes, `false` is less than `true`. Values of different types are never
+//!   equal and neither is less: the number 5 is not the text `'5'`.
+//! - Null is as good as missing. A comparison with a missing value is false, `!=` included; only `KEY = null` and a
+//!   list with `null` in it are true.
 //! - A list, such as the tags, satisfies a condition when one of its elements does: `tag != 'a'` means that some other
 //!   tag is there, `not tag = 'a'` that this one is not.
 
@@ -667,7 +669,8 @@ mod tests {
             "params": {
                 "fast": 10, "ratio": 0.25, "mode": "long", "text5": "5", "on": true, "off": false, "nothing": null,
                 "odd key": 1, "a-b.c": 2, "risk": {"stop": {"loss": 3}}, "symbols": ["BTC", "ETH"], "empty": [],
-                "and": 7, "both": 1, "größe": 4, "huge": u64::MAX, "low": i64::MIN, "quote'`\\": 8
+                "and": 7, "both": 1, "größe": 4, "huge": u64::MAX, "low": i64::MIN, "quote'`\\": 8,
+                "lines": "a\tb\r\n"
             },
             "metrics": {"sharpe": 0.1},
             "environment": {"runsnap": "0.0.1", "python": "3.13.1"},
@@ -681,7 +684,7 @@ mod tests {
     }
 
     fn holds(text: &str) -> bool {
-        Filter::parse(text).unwrap_or_else(|error| panic!("{text}: {error}")).matches(&run())
+        Filter::parse(text).expect(text).matches(&run())
     }
 
     fn error(text: &str) -> String {
@@ -718,6 +721,7 @@ mod tests {
             "params.missing in (1, null)",
             "params.`odd key` = 1 and params.a-b.c = 2 and `odd key` = 1",
             r"params.`quote\'\`\\` = 8",
+            r#"params.lines = 'a\tb\r\n' and params.lines = "a\tb\r\n""#,
             "params.risk.stop.loss = 3 and risk.stop.loss = 3 and params.risk exists",
             "params.symbols = 'ETH' and params.empty exists",
             "params.and = 7 and `and` = 7",
@@ -950,8 +954,9 @@ mod tests {
 
         #[test]
         fn any_tokens_parse_or_fail(parts in prop::collection::vec(prop::sample::select(vec![
-            "and", "or", "not", "in", "exists", "(", ")", ",", "=", "!=", "<=", "~", "'", "\"", "`", "\\", "params.", "fast",
-            "tag", "é", "5", "-", ".", "e", "1e9", "null", "true", " ", " ", " ", " ", "'x'", "name", "\0", "\n",
+            "and", "or", "not", "in", "exists", "(", ")", ",", "=", "!=", "<=", "~", "'", "\"", "`", "\\", "params.",
+            "fast", "tag", "é", "5", "-", ".", "e", "1e9", "null", "true", " ", " ", " ", " ", "'x'", "name", "\0",
+            "\n",
         ]), 0..20)) {
             let text = parts.concat();
             match Filter::parse(&text) {

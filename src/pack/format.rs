@@ -11,6 +11,8 @@ pub const END_MAGIC: [u8; 8] = *b"RSPKEND\n";
 pub const VERSION: u16 = 1;
 /// The length of the header.
 pub const HEADER_BYTES: usize = 32;
+/// The highest place in a chain of versions: at most 8 frames are decoded before the one wanted.
+pub const MAX_CHAIN_POSITION: u32 = 255;
 /// The length of the footer.
 pub const FOOTER_BYTES: usize = 56;
 
@@ -174,8 +176,9 @@ pub fn encode_table(frames: &[TableFrame]) -> Vec<u8> {
 /// Decodes the table.
 pub fn decode_table(bytes: &[u8]) -> DecodeResult<Vec<TableFrame>> {
     let mut decoder = Decoder::new(bytes);
-    let mut frames = Vec::with_capacity(decoder.count(5)?);
-    for _ in 0..frames.capacity() {
+    let frame_count = decoder.count(5)?;
+    let mut frames = Vec::with_capacity(frame_count);
+    for _ in 0..frame_count {
         let stored_bytes = decoder.varint()?;
         let codec = match decoder.u8()? {
             0 => Codec::Plain,
@@ -187,15 +190,26 @@ pub fn decode_table(bytes: &[u8]) -> DecodeResult<Vec<TableFrame>> {
             1 => Prefix::Anywhere(u64::from_be_bytes(decoder.array()?)),
             other => Prefix::Here(u32::try_from(other - 2).map_err(|_| "a prefix beyond the table")?),
         };
-        let chain_position = u32::try_from(decoder.varint()?).map_err(|_| "a chain position of over 32 bits")?;
+        let position = decoder.varint()?;
+        let chain_position = u32::try_from(position).ok().filter(|position| *position <= MAX_CHAIN_POSITION);
+        let chain_position = chain_position.ok_or_else(|| format!("a chain position of {position}"))?;
+        if (prefix == Prefix::None) != (chain_position == 0) || (codec == Codec::Plain && prefix != Prefix::None) {
+            return Err("a frame whose prefix does not go with its chain position or codec".into());
+        }
         let count = decoder.count(34)?;
         let mut objects = Vec::with_capacity(count);
         let mut raw_bytes = 0u64;
         for _ in 0..count {
             let kind = ObjectKind::from_byte(decoder.u8()?)?;
             let bytes = decoder.varint()?;
+            if bytes == 0 {
+                return Err("an object without bytes".into());
+            }
             raw_bytes = raw_bytes.checked_add(bytes).ok_or("a frame of over 64 bits of length")?;
             objects.push(TableObject { kind, id: ObjectId(decoder.array()?), bytes });
+        }
+        if count == 0 || stored_bytes == 0 {
+            return Err("a frame without content".into());
         }
         if codec == Codec::Plain && raw_bytes != stored_bytes {
             return Err("a plain frame whose lengths differ".into());

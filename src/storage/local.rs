@@ -100,10 +100,10 @@ impl Storage for LocalStorage {
         Arc::new(Self::new(root))
     }
 
-    fn create_folder(&self, path: &str) -> Result<()> {
+    fn create_folder(&self, path: &str) -> Result<bool> {
         let path = self.path(path);
         if path.is_dir() {
-            return Ok(());
+            return Ok(false);
         }
         fs::create_dir_all(&path).map_err(|e| Error::io("make the folder", &path, e))?;
         #[cfg(unix)]
@@ -111,7 +111,7 @@ impl Storage for LocalStorage {
             use std::os::unix::fs::PermissionsExt;
             let _ = fs::set_permissions(&path, fs::Permissions::from_mode(mode));
         }
-        Ok(())
+        Ok(true)
     }
 
     fn create(&self, path: &str) -> Result<Box<dyn WriteFile>> {

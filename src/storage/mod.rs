@@ -45,8 +45,8 @@ pub trait Storage: Send + Sync {
     fn root(&self) -> &Path;
     /// The same kind of storage at another root.
     fn at(&self, root: &Path) -> Arc<dyn Storage>;
-    /// Makes a folder and those above it, unless they are there.
-    fn create_folder(&self, path: &str) -> Result<()>;
+    /// Makes a folder and those above it, unless they are there; whether it is new.
+    fn create_folder(&self, path: &str) -> Result<bool>;
     /// Creates a file that must not exist yet.
     fn create(&self, path: &str) -> Result<Box<dyn WriteFile>>;
     /// Opens an existing file to append to it.

@@ -68,6 +68,8 @@ impl Config {
         struct Head {
             format: String,
             version: u64,
+            #[serde(default)]
+            features: Features,
         }
         let path = storage.full_path(CONFIG_PATH);
         let bytes = storage.read(CONFIG_PATH, MAX_BYTES)?;
@@ -79,15 +81,19 @@ impl Config {
         if head.version > VERSION {
             return Err(Error::NewerFormat { path, found: head.version, known: VERSION });
         }
+        // Before the rest is read: a feature may have changed its form.
+        if let Some(feature) = head.features.incompatible.first() {
+            return Err(Error::UnknownFeature { path: storage.root().to_owned(), feature: feature.clone() });
+        }
         let config: Self = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("not a store's configuration: {e}")))?;
+        if config.version == 0 {
+            return Err(damaged("format version 0".into()));
+        }
         if config.checksum != Some(config.checksum_of()) {
             return Err(damaged("its checksum does not match its content".into()));
         }
         if !config.chunker.is_valid() {
             return Err(damaged("impossible chunk sizes".into()));
-        }
-        if let Some(feature) = config.features.incompatible.first() {
-            return Err(Error::UnknownFeature { path: storage.root().to_owned(), feature: feature.clone() });
         }
         Ok(config)
     }

@@ -94,9 +94,7 @@ impl Store {
         if !chunker.is_valid() {
             return Err(Error::Usage(format!("Impossible chunk sizes: {chunker:?}")));
         }
-        for folder in ["", PACKS, slot::JOURNALS, slot::FOLDER, slot::TEMPORARY] {
-            storage.create_folder(folder)?;
-        }
+        make_folders(&*storage, true)?;
         // Two processes may make one store at the same time: the lock lets one write config.json, the other then opens it.
         let lock = loop {
             if let Some(lock) = storage.try_lock(&format!("{}/init", slot::FOLDER))? {
@@ -115,9 +113,6 @@ impl Store {
             let id = recover_id(&*storage).unwrap_or_else(|| StoreId(random_bytes()));
             // config.json comes last: a folder without it is no store yet.
             Config::new(id, chunker).write(&*storage, &temporary("config"))?;
-            if let Some(beside) = storage.root().parent().filter(|path| !path.as_os_str().is_empty()) {
-                storage.at(beside).sync_folder("")?;
-            }
         }
         drop(lock);
         Ok((Self::open_in(storage)?, missing))
@@ -143,7 +138,7 @@ impl Store {
         &self.catalog
     }
 
-    fn check_writable(&self) -> Result<()> {
+    pub(crate) fn check_writable(&self) -> Result<()> {
         if let Some(problem) = &self.config_problem {
             return Err(Error::damaged(
                 self.storage.full_path(CONFIG_PATH),
@@ -155,6 +150,24 @@ impl Store {
             None => Ok(()),
         }
     }
+}
+
+/// Makes the folders of a store that are missing, so that they survive a power cut.
+///
+/// A copy of a store may have lost its empty folders, which is no reason to refuse it.
+fn make_folders(storage: &dyn Storage, is_init: bool) -> Result<()> {
+    let root = std::path::absolute(storage.root()).map_err(|e| Error::io("find", storage.root(), e))?;
+    let missing = root.ancestors().take_while(|folder| !folder.exists()).count();
+    storage.create_folder("")?;
+    // An init that was killed, or one under way beside this one, may have made folders that nobody has flushed.
+    for beside in root.ancestors().skip(1).take(missing.max(usize::from(is_init))) {
+        storage.at(beside).sync_folder("")?;
+    }
+    let mut is_new = is_init;
+    for folder in [PACKS, slot::JOURNALS, slot::FOLDER, slot::TEMPORARY] {
+        is_new |= storage.create_folder(folder)?;
+    }
+    if is_new { storage.sync_folder("") } else { Ok(()) }
 }
 
 /// The id that the first readable pack or journal says its store has.

@@ -1,6 +1,7 @@
 //! The runs of a store: every record of every journal, joined into one picture per run.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -126,10 +127,18 @@ impl Store {
             match self.read_journal(&file.name, 0) {
                 Ok(bytes) => journals.push(Journal { name: file.name, bytes }),
                 Err(Error::Damaged { path, reason }) => {
-                    // A journal is made with its header in one write: a shorter one holds no record.
-                    let unfinished = file.bytes < HEADER_BYTES as u64;
+                    // The header is flushed before the first record is written: a file of no more holds none.
+                    let unfinished = file.bytes <= HEADER_BYTES as u64;
                     problems.push(JournalProblem { path, name: file.name.clone(), offset: 0, end: file.bytes, unfinished, reason });
-                    // The records may be whole even where the header is not.
+                    // The records may be whole even where the header is not; those of another store are not ours.
+                    let head = self.storage.read_range(&format!("{JOURNALS}/{}", file.name), 0, HEADER_BYTES);
+                    let is_foreign = head.is_ok_and(|head| {
+                        let (mine, id_at) = (journal::encode_header(self.config.store), HEADER_BYTES - 16);
+                        head.get(..id_at) == mine.get(..id_at) && differs_much(&head, &mine)
+                    });
+                    if is_foreign {
+                        continue;
+                    }
                     if let Ok(bytes) = self.storage.read(&format!("{JOURNALS}/{}", file.name), MAX_JOURNAL_BYTES) {
                         journals.push(Journal { name: file.name, bytes });
                     }
@@ -172,8 +181,8 @@ impl Store {
         (records, problems)
     }
 
-    /// What the journals hold beyond the index: start records with their places, by journal.
-    fn tails(&self) -> Result<Vec<(String, u64, Vec<NewRun>)>> {
+    /// What the journals hold beyond the index: by journal, which bytes, and the start records in them with their places.
+    fn tails(&self) -> Result<Vec<(String, Range<u64>, Vec<NewRun>)>> {
         let indexed: HashMap<String, u64> =
             self.catalog.ask_index(|index| index.journals()).into_iter().flatten().map(|j| (j.name, j.bytes)).collect();
         let mut tails = Vec::new();
@@ -204,7 +213,7 @@ impl Store {
                     Item::Unfinished { .. } => {}
                 }
             }
-            tails.push((file.name, end, runs));
+            tails.push((file.name, from..end, runs));
         }
         Ok(tails)
     }
@@ -245,21 +254,21 @@ impl Store {
     /// left for another time, unless forced.
     pub fn update_index(&self, force: bool) -> Result<()> {
         let mut tails = self.tails()?;
-        let tail_bytes: u64 = tails.iter().map(|(_, end, runs)| if runs.is_empty() { 0 } else { *end }).sum();
+        let tail_bytes: u64 = tails.iter().map(|(_, tail, runs)| if runs.is_empty() { 0 } else { tail.end - tail.start }).sum();
         if !force && !self.catalog.has_backlog() && tail_bytes < TAIL_BACKLOG_BYTES {
             return Ok(());
         }
         // A record beyond its writer's note may not be flushed yet: after a power cut its place would hold another one.
         let notes: HashMap<String, u64> = notes(&*self.storage)?.into_iter().map(|note| (note.journal, note.bytes)).collect();
-        for (name, end, runs) in &mut tails {
+        for (name, tail, runs) in &mut tails {
             let limit = notes.get(name).copied().unwrap_or(u64::MAX);
-            if *end > limit {
+            if tail.end > limit {
                 runs.retain(|run| run.offset < limit);
-                *end = limit;
+                tail.end = limit;
             }
         }
         let tails: Vec<JournalTail<'_>> =
-            tails.iter_mut().map(|(name, end, runs)| JournalTail { name, bytes: *end, runs: std::mem::take(runs) }).collect();
+            tails.iter_mut().map(|(name, tail, runs)| JournalTail { name, bytes: tail.end, runs: std::mem::take(runs) }).collect();
         let packs: Vec<Arc<crate::pack::Pack>> = self.catalog.unindexed();
         let added = self.catalog.add_to_index(&packs, &tails);
         match added {
@@ -270,6 +279,11 @@ impl Store {
             _ => self.catalog.refresh(),
         }
     }
+}
+
+/// Whether two headers have different ids rather than one id with a few flipped bits.
+fn differs_much(a: &[u8], b: &[u8]) -> bool {
+    a.iter().zip(b).map(|(a, b)| (a ^ b).count_ones()).sum::<u32>() > 16
 }
 
 /// Joins records into runs. Per field the latest wins, by (time, run, sequence).

@@ -74,33 +74,47 @@ impl Slot {
 
     /// Appends records to this slot's journal and flushes them: the commit point.
     pub fn append(&mut self, storage: &dyn Storage, store: StoreId, payloads: &[Vec<u8>]) -> Result<()> {
-        let mut journal = match self.journal.take() {
+        let earlier = self.journal.take();
+        let mut journal = match earlier {
             Some(journal) if journal.bytes() < ROTATE_BYTES => journal,
             Some(_) => self.create_journal(storage, store)?,
-            None => match self.continue_journal(storage)? {
+            None => match self.continue_journal(storage, store)? {
                 Some(journal) => journal,
                 None => self.create_journal(storage, store)?,
             },
         };
-        // After a failure the journal's end is unknown, and so this writer leaves it.
-        journal.append(payloads)?;
-        // The note is advice for those who come later; the records are safe without it.
-        let _ = self.lock.write_note(format!("{} {:>12}\n", self.journal_name, journal.bytes()).as_bytes());
+        if let Err(error) = journal.append(payloads) {
+            // The journal's end is unknown now: without a note nobody goes on in it.
+            let _ = self.lock.write_note(b"");
+            return Err(error);
+        }
+        self.note(journal.bytes());
         self.journal = Some(journal);
         Ok(())
     }
 
+    /// Notes how much of the journal is flushed: advice for those who come later, without which the records are safe.
+    fn note(&mut self, bytes: u64) {
+        let _ = self.lock.write_note(format!("{} {bytes:>12}\n", self.journal_name).as_bytes());
+    }
+
     fn create_journal(&mut self, storage: &dyn Storage, store: StoreId) -> Result<JournalWriter> {
         self.journal_name = format!("{:016x}{JOURNAL_ENDING}", u64::from_le_bytes(random_bytes()));
-        JournalWriter::create(storage, &format!("{JOURNALS}/{}", self.journal_name), store)
+        let journal = JournalWriter::create(storage, &format!("{JOURNALS}/{}", self.journal_name), store)?;
+        // Before the first record, so that a reader never takes one that is not flushed yet for one that is.
+        self.note(journal.bytes());
+        Ok(journal)
     }
 
     /// Reopens the journal that the slot's last holder noted, if it ends with a whole record.
-    fn continue_journal(&mut self, storage: &dyn Storage) -> Result<Option<JournalWriter>> {
+    fn continue_journal(&mut self, storage: &dyn Storage, store: StoreId) -> Result<Option<JournalWriter>> {
         let Some(note) = read_note(storage, &self.name) else { return Ok(None) };
         let path = format!("{JOURNALS}/{}", note.journal);
         let Ok(bytes) = storage.length(&path) else { return Ok(None) };
         if bytes < note.bytes || bytes >= ROTATE_BYTES {
+            return Ok(None);
+        }
+        if storage.read_range(&path, 0, journal::HEADER_BYTES)? != journal::encode_header(store) {
             return Ok(None);
         }
         // A writer that was killed before its note may have left a whole record, or a piece of one.

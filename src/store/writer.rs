@@ -13,8 +13,8 @@ use super::slot::Slot;
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, random_bytes};
 use crate::journal::encode_record;
-use crate::pack::compression::CAPTURE_LEVEL;
-use crate::pack::format::{ObjectKind, Prefix};
+use crate::pack::compression::{CAPTURE_LEVEL, MAX_FRAME_BYTES};
+use crate::pack::format::{MAX_CHAIN_POSITION, ObjectKind, Prefix};
 use crate::pack::{PackWriter, PreparedFrame};
 use crate::run_record::RunRecord;
 
@@ -24,8 +24,6 @@ const SOLID_FRAME_BYTES: usize = 4 << 20;
 const PENDING_BYTES: usize = 32 << 20;
 /// A pack is finished and another begun once it is this long.
 const PACK_BYTES: u64 = 256 << 20;
-/// The longest chain of versions: at most 8 one bits, so at most 8 frames are decoded before the one wanted.
-const MAX_CHAIN_POSITION: u32 = 255;
 
 struct Pending {
     kind: ObjectKind,
@@ -43,7 +41,7 @@ pub struct Writer<'s> {
     pending: Vec<Pending>,
     pending_bytes: usize,
     added: HashSet<(ObjectKind, ObjectId)>,
-    wrote_pack: bool,
+    is_flushed: bool,
     new_bytes: u64,
     new_packs: Vec<String>,
 }
@@ -52,6 +50,7 @@ impl Store {
     /// Begins a capture. Nothing may be looked up for it earlier: from now on gc spares what it finds.
     pub fn writer(&self) -> Result<Writer<'_>> {
         self.check_writable()?;
+        super::make_folders(&*self.storage, false)?;
         let slot = Slot::take(&*self.storage)?;
         self.catalog.refresh()?;
         Ok(Writer {
@@ -61,7 +60,7 @@ impl Store {
             pending: Vec::new(),
             pending_bytes: 0,
             added: HashSet::new(),
-            wrote_pack: false,
+            is_flushed: false,
             new_bytes: 0,
             new_packs: Vec::new(),
         })
@@ -84,6 +83,11 @@ impl<'s> Writer<'s> {
         if self.contains(kind, id) {
             return Ok(false);
         }
+        if bytes.len() > MAX_FRAME_BYTES {
+            let (what, length) = (kind.word(), bytes.len());
+            return Err(Error::Usage(format!("A {what} of {length} bytes is over the limit of {MAX_FRAME_BYTES}: too many files in one folder")));
+        }
+        self.is_flushed = false;
         self.added.insert((kind, id));
         self.pending_bytes += bytes.len();
         self.pending.push(Pending { kind, id, bytes, older });
@@ -108,23 +112,15 @@ impl<'s> Writer<'s> {
         let pending = std::mem::take(&mut self.pending);
         self.pending_bytes = 0;
         // Contents and trees do not mix in a frame: who walks trees need not decode contents.
-        let (mut solid, mut contents, mut content_bytes): (Vec<Vec<&Pending>>, Vec<&Pending>, usize) = Default::default();
-        let (mut single, mut trees) = (Vec::new(), Vec::new());
+        let (mut contents, mut trees, mut single) = (SolidGroups::default(), SolidGroups::default(), Vec::new());
         for object in &pending {
             match object.kind {
                 ObjectKind::Chunk | ObjectKind::Tree if object.older.is_some() => single.push(object),
-                ObjectKind::Chunk => {
-                    if content_bytes + object.bytes.len() > SOLID_FRAME_BYTES && !contents.is_empty() {
-                        solid.push(std::mem::take(&mut contents));
-                        content_bytes = 0;
-                    }
-                    content_bytes += object.bytes.len();
-                    contents.push(object);
-                }
+                ObjectKind::Chunk => contents.push(object),
                 _ => trees.push(object),
             }
         }
-        solid.extend([contents, trees].into_iter().filter(|group| !group.is_empty()));
+        let solid: Vec<Vec<&Pending>> = contents.groups.into_iter().chain(trees.groups).collect();
         // The frames that take longest come first, so that no core is left waiting for one at the end.
         let store = self.store;
         let frames: Vec<PreparedFrame> = solid
@@ -155,7 +151,6 @@ impl<'s> Writer<'s> {
             let summary = pack.finish(&format!("{PACKS}/{name}{PACK_ENDING}"))?;
             self.new_packs.push(name);
             self.new_bytes += summary.bytes;
-            self.wrote_pack = true;
         }
         Ok(())
     }
@@ -165,12 +160,13 @@ impl<'s> Writer<'s> {
         if !self.pending.is_empty() {
             self.write_pending()?;
         }
-        self.finish_pack()?;
-        if !self.wrote_pack {
+        if self.pack.is_some() {
+            self.finish_pack()?;
+        } else if !self.is_flushed {
             // Another writer may have renamed the pack that this capture relies on and not flushed the folder yet.
             self.store.storage.sync_folder(PACKS)?;
         }
-        self.wrote_pack = true;
+        self.is_flushed = true;
         Ok(())
     }
 
@@ -180,13 +176,33 @@ impl<'s> Writer<'s> {
         let encode = |record: &RunRecord| encode_record(record).map_err(|e| Error::Usage(format!("Cannot encode the run record: {e}")));
         let payloads = records.iter().map(encode).collect::<Result<Vec<_>>>()?;
         self.slot.append(&*self.store.storage, self.store.config.store, &payloads)?;
-        self.wrote_pack = false;
+        self.is_flushed = false;
         Ok(())
     }
 
     /// A new name in tmp/ for a file of this writer.
     pub fn temporary(&self) -> String {
         self.slot.temporary()
+    }
+}
+
+/// Objects that are compressed together, in groups of at most [`SOLID_FRAME_BYTES`] or one object.
+#[derive(Default)]
+struct SolidGroups<'p> {
+    groups: Vec<Vec<&'p Pending>>,
+    bytes: usize,
+}
+
+impl<'p> SolidGroups<'p> {
+    fn push(&mut self, object: &'p Pending) {
+        match self.groups.last_mut() {
+            Some(group) if self.bytes + object.bytes.len() <= SOLID_FRAME_BYTES => group.push(object),
+            _ => {
+                self.groups.push(vec![object]);
+                self.bytes = 0;
+            }
+        }
+        self.bytes += object.bytes.len();
     }
 }
 

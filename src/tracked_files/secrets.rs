@@ -6,7 +6,7 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use memchr::{memchr, memchr_iter, memmem};
+use memchr::{memchr, memchr_iter, memmem, memrchr};
 
 use crate::tracked_path::TrackedPath;
 
@@ -18,6 +18,9 @@ const MAX_TOKENS: usize = 10;
 
 /// The longest content that is searched for tokens.
 const MAX_SEARCHED_BYTES: usize = 1 << 20;
+
+/// How far the header line of a private key is followed: the longest in use has some 40 bytes.
+const MAX_KEY_HEADER_BYTES: usize = 64;
 
 /// A NUL in that many bytes makes content binary.
 const BINARY_HEAD_BYTES: usize = 8 << 10;
@@ -79,7 +82,7 @@ const TEMPLATE_WORDS: [&str; 8] =
 pub fn is_whole_file_secret(path: &TrackedPath, content_head: &[u8]) -> bool {
     let path = path.as_bytes().to_ascii_lowercase();
     let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-    let ending = name.rsplit(|b| *b == b'.').next().unwrap_or_default();
+    let ending = memrchr(b'.', name).and_then(|dot| name.get(dot + 1..)).unwrap_or_default();
     if is_source_ending(ending) && !name.starts_with(b".env.") {
         return false;
     }
@@ -108,6 +111,10 @@ fn is_source_ending(ending: &[u8]) -> bool {
 
 /// Whether the last parts of a path fit all the parts of a pattern.
 fn path_fits(pattern: &str, path: &[u8]) -> bool {
+    // Nearly all patterns fail here already.
+    if !pattern.ends_with('*') && pattern.as_bytes().last() != path.last() {
+        return false;
+    }
     let mut parts = path.rsplit(|b| *b == b'/');
     pattern.rsplit('/').all(|pattern| parts.next().is_some_and(|name| name_fits(pattern, name)))
 }
@@ -157,10 +164,13 @@ fn is_der_private_key(head: &[u8]) -> bool {
 /// Whether the first line that is not blank opens a private key.
 fn begins_as_private_key(head: &[u8]) -> bool {
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
-    let line = text.split(|b| matches!(b, b'\n' | b'\r')).next().unwrap_or_default().trim_ascii_end();
-    let is_pem = line.starts_with(b"-----BEGIN ")
-        && (line.ends_with(b"PRIVATE KEY-----") || line.ends_with(b"PRIVATE KEY BLOCK-----"));
-    is_pem || line.starts_with(b"PuTTY-User-Key-File-") || line.starts_with(b"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY")
+    if text.starts_with(b"PuTTY-User-Key-File-") || text.starts_with(b"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY") {
+        return true;
+    }
+    let Some(title) = text.strip_prefix(b"-----BEGIN ") else { return false };
+    let title = title.get(..MAX_KEY_HEADER_BYTES).unwrap_or(title);
+    let line = title.split(|b| matches!(b, b'\n' | b'\r')).next().unwrap_or_default().trim_ascii_end();
+    line.ends_with(b"PRIVATE KEY-----") || line.ends_with(b"PRIVATE KEY BLOCK-----")
 }
 
 /// A token in the text of a file.
@@ -249,9 +259,6 @@ const FIRST_BYTES: &[u8] = b"Agrsx";
 
 /// The shortest token of all forms.
 const MIN_WORD_BYTES: usize = 20;
-
-/// The longest header line of a private key up to the words `PRIVATE KEY`.
-const MAX_KEY_HEADER_BYTES: usize = 48;
 
 /// Where the body of a private key must begin, counted from its header; lines such as `Proc-Type` may come before it.
 const KEY_BODY_BYTES: usize = 600;
@@ -457,7 +464,7 @@ mod tests {
         let mut state = 0x2545_f491_4f6c_dd1d_u64;
         let mut next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            alphabet[(state >> 33) as usize % alphabet.len()] as char
+            char::from(*alphabet.get((state >> 33) as usize % alphabet.len()).expect("within the alphabet"))
         };
         (0..length).map(|_| next()).collect()
     }
@@ -582,8 +589,11 @@ mod tests {
             ("AuthKey.p8", rsa.as_bytes()),
             ("putty.ppk", putty.as_bytes()),
             ("server.key", &der),
+            ("ec.der", &[0x30, 0x81, 0x87, 0x02, 0x01, 0x00, 0x30]),
+            ("ed25519.der", &[0x30, 0x2e, 0x02, 0x01, 0x00, 0x30]),
             ("secring.asc", pem(&format!("PGP PRIVATE {} BLOCK", "KEY"), "").as_bytes()),
             ("deploy", rsa.as_bytes()),
+            ("go", rsa.as_bytes()),
             ("deploy.txt", format!("\u{feff}\r\n\n  {rsa}").as_bytes()),
             ("deploy.bak", rsa.replace('\n', "\r\n").as_bytes()),
             ("deploy.txt", putty.as_bytes()),
@@ -663,6 +673,10 @@ mod tests {
         let all: Vec<String> = cases.iter().map(|(token, _)| format!("{token}\n")).collect();
         let found = find_tokens(all.concat().as_bytes());
         assert_eq!(found.iter().map(|token| token.line).collect::<Vec<_>>(), (1..=MAX_TOKENS).collect::<Vec<_>>());
+        let with_key_first = private_key("") + &all.concat();
+        let found = find_tokens(with_key_first.as_bytes());
+        assert_eq!(found.len(), MAX_TOKENS);
+        assert_eq!(found.first(), Some(&Token { line: 1, kind: "private key" }));
     }
 
     #[test]
@@ -720,6 +734,7 @@ mod tests {
             pem(&format!("PUBLIC {}", "KEY"), &noise(64, MIXED)),
             format!("if '{0}BEGIN {header}{0}' in text:\n    pass\n", "-".repeat(5)),
             format!("{header}{}", noise(64, MIXED)),
+            pem(&format!("no {header}"), &noise(64, MIXED)),
         ] {
             assert_eq!(find_tokens(text.as_bytes()), [], "{text}");
         }
@@ -731,7 +746,11 @@ mod tests {
             let shortest = form.heads.iter().map(|head| head.len()).min().unwrap_or(0) + form.length.start();
             assert!(shortest >= MIN_WORD_BYTES, "{}", form.kind);
             assert!(form.heads.iter().all(|head| head.bytes().all(is_word_byte)), "{}", form.kind);
-            assert!(form.heads.iter().all(|head| FIRST_BYTES.contains(&head.as_bytes()[0])), "{}", form.kind);
+            assert!(
+                form.heads.iter().all(|head| head.bytes().next().is_some_and(|b| FIRST_BYTES.contains(&b))),
+                "{}",
+                form.kind
+            );
         }
         for name in RULES.iter().flat_map(|rule| rule.names) {
             assert_eq!(*name, name.to_ascii_lowercase(), "names are compared in lower case");
@@ -749,7 +768,8 @@ mod tests {
 
         #[test]
         fn any_pieces_can_be_searched(pieces in prop::collection::vec(prop::sample::select(vec![
-            "AKIA", "sk-", "ghp_", "xoxb-", ":AA", "12345678", "-----", "BEGIN ", "PRIVATE KEY", "\\n", "\n", "-", "é", "a7Bc9Qx2",
+            "AKIA", "sk-", "ghp_", "xoxb-", ":AA", "12345678", "-----", "BEGIN ", "PRIVATE KEY", "\\n", "\n", "-", "é",
+            "a7Bc9Qx2",
         ]), 0..60)) {
             let text = pieces.concat();
             let tokens = find_tokens(text.as_bytes());

@@ -1,1 +1,465 @@
-//! Being written.
+//! Power is cut between any two operations of a capture, and what was not flushed is dropped, cut, zeroed or reordered:
+//! every run whose capture had returned is there, and the store goes on.
+//!
+//! A storage that records stands between the store and its files. From the record, every state that a disk may be in
+//! after a cut is made: a name (new, renamed, removed) is sure once its folder has been flushed, a file's bytes once the
+//! file has. Of everything else each part may or may not be there, in any combination.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use rayon::prelude::*;
+use runsnap::Result;
+use runsnap::chunker::Chunker;
+use runsnap::operations::capture::{CaptureOptions, Target, capture};
+use runsnap::operations::verify::verify;
+use runsnap::snapshot::Entry;
+use runsnap::storage::{LocalStorage, Lock, Storage, StoredFile, WriteFile};
+use runsnap::store::Store;
+
+use crate::support::{Project, Tree, tree};
+
+type Inode = usize;
+
+#[derive(Debug, Clone)]
+enum Operation {
+    MakeFolder(PathBuf),
+    /// A name comes to mean a file.
+    Name(PathBuf, Inode),
+    /// A name goes away.
+    Unname(PathBuf),
+    Append(Inode, Vec<u8>),
+    Overwrite(Inode, Vec<u8>),
+    Sync(Inode),
+    SyncFolder(PathBuf),
+    /// A capture has returned: from here on this run must be there.
+    Returned(String, Tree),
+    /// The index has been written; SQLite does not go through the storage.
+    Index(Vec<u8>),
+}
+
+#[derive(Default)]
+struct Record {
+    operations: Vec<Operation>,
+    names: HashMap<PathBuf, Inode>,
+    inodes: usize,
+}
+
+impl Record {
+    fn new_file(&mut self, path: PathBuf) -> Inode {
+        self.inodes += 1;
+        self.names.insert(path.clone(), self.inodes);
+        self.operations.push(Operation::Name(path, self.inodes));
+        self.inodes
+    }
+}
+
+type Shared = Arc<Mutex<Record>>;
+
+struct RecordingStorage {
+    inner: LocalStorage,
+    record: Shared,
+}
+
+struct RecordingFile {
+    inner: Box<dyn WriteFile>,
+    inode: Inode,
+    record: Shared,
+}
+
+impl WriteFile for RecordingFile {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.record.lock().expect("unharmed").operations.push(Operation::Append(self.inode, bytes.to_vec()));
+        self.inner.write(bytes)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.inner.sync()?;
+        self.record.lock().expect("unharmed").operations.push(Operation::Sync(self.inode));
+        Ok(())
+    }
+}
+
+struct RecordingLock {
+    inner: Box<dyn Lock>,
+    inode: Inode,
+    record: Shared,
+}
+
+impl Lock for RecordingLock {
+    fn write_note(&mut self, note: &[u8]) -> Result<()> {
+        self.record.lock().expect("unharmed").operations.push(Operation::Overwrite(self.inode, note.to_vec()));
+        self.inner.write_note(note)
+    }
+}
+
+impl RecordingStorage {
+    fn record(&self) -> std::sync::MutexGuard<'_, Record> {
+        self.record.lock().expect("unharmed")
+    }
+}
+
+impl Storage for RecordingStorage {
+    fn root(&self) -> &Path {
+        self.inner.root()
+    }
+
+    fn at(&self, root: &Path) -> Arc<dyn Storage> {
+        Arc::new(Self { inner: LocalStorage::new(root), record: Arc::clone(&self.record) })
+    }
+
+    fn create_folder(&self, path: &str) -> Result<bool> {
+        let full = self.inner.full_path(path);
+        let mut missing: Vec<PathBuf> = full.ancestors().take_while(|f| !f.exists()).map(Path::to_owned).collect();
+        let is_new = self.inner.create_folder(path)?;
+        while let Some(folder) = missing.pop() {
+            self.record().operations.push(Operation::MakeFolder(folder));
+        }
+        Ok(is_new)
+    }
+
+    fn create(&self, path: &str) -> Result<Box<dyn WriteFile>> {
+        let inner = self.inner.create(path)?;
+        let inode = self.record().new_file(self.inner.full_path(path));
+        Ok(Box::new(RecordingFile { inner, inode, record: Arc::clone(&self.record) }))
+    }
+
+    fn append(&self, path: &str) -> Result<Box<dyn WriteFile>> {
+        let inner = self.inner.append(path)?;
+        let inode = self.record().names[&self.inner.full_path(path)];
+        Ok(Box::new(RecordingFile { inner, inode, record: Arc::clone(&self.record) }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        self.inner.rename(from, to)?;
+        let (from, to) = (self.inner.full_path(from), self.inner.full_path(to));
+        let mut record = self.record();
+        let inode = record.names.remove(&from).expect("known");
+        record.names.insert(to.clone(), inode);
+        // The two folders are flushed one by one, so the two halves may part.
+        record.operations.push(Operation::Name(to, inode));
+        record.operations.push(Operation::Unname(from));
+        Ok(())
+    }
+
+    fn remove(&self, path: &str) -> Result<()> {
+        self.inner.remove(path)?;
+        let path = self.inner.full_path(path);
+        let mut record = self.record();
+        record.names.remove(&path);
+        record.operations.push(Operation::Unname(path));
+        Ok(())
+    }
+
+    fn sync_folder(&self, path: &str) -> Result<()> {
+        self.inner.sync_folder(path)?;
+        // `root/` and `root` are one.
+        let folder: PathBuf = self.inner.full_path(path).components().collect();
+        self.record().operations.push(Operation::SyncFolder(folder));
+        Ok(())
+    }
+
+    fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>> {
+        self.inner.read(path, limit)
+    }
+
+    fn read_range(&self, path: &str, offset: u64, bytes: usize) -> Result<Vec<u8>> {
+        self.inner.read_range(path, offset, bytes)
+    }
+
+    fn length(&self, path: &str) -> Result<u64> {
+        self.inner.length(path)
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<StoredFile>> {
+        self.inner.list(path)
+    }
+
+    fn try_lock(&self, path: &str) -> Result<Option<Box<dyn Lock>>> {
+        let full = self.inner.full_path(path);
+        let is_new = !full.exists();
+        let Some(inner) = self.inner.try_lock(path)? else { return Ok(None) };
+        let mut record = self.record();
+        let inode = if is_new { record.new_file(full) } else { record.names[&full] };
+        drop(record);
+        Ok(Some(Box::new(RecordingLock { inner, inode, record: Arc::clone(&self.record) })))
+    }
+}
+
+/// A part of the state that a cut leaves open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Open {
+    /// The operation on a name with this place in the record: there or not.
+    Name(usize),
+    /// The bytes of this file that were not flushed: all, none, half of them, or zeros in their place.
+    Bytes(Inode),
+    /// The index: as last written, missing, or cut.
+    Index,
+}
+
+impl Open {
+    fn choices(self) -> usize {
+        match self {
+            Self::Name(_) => 2,
+            Self::Bytes(_) => 4,
+            Self::Index => 3,
+        }
+    }
+}
+
+/// Whether the folder that `path` is in is flushed between the operations `from` and `to`.
+fn is_flushed(operations: &[Operation], path: &Path, from: usize, to: usize) -> bool {
+    let parent = path.parent().expect("below the root");
+    operations[from..to].iter().any(|o| matches!(o, Operation::SyncFolder(folder) if folder == parent))
+}
+
+/// What is not sure after the first `end` operations.
+fn open_parts(operations: &[Operation], end: usize) -> Vec<Open> {
+    let mut open = BTreeSet::new();
+    for (at, operation) in operations[..end].iter().enumerate() {
+        match operation {
+            Operation::MakeFolder(path) | Operation::Name(path, _) | Operation::Unname(path) => {
+                if !is_flushed(operations, path, at, end) {
+                    open.insert(Open::Name(at));
+                }
+            }
+            Operation::Append(inode, _) | Operation::Overwrite(inode, _) => {
+                if !operations[at..end].iter().any(|o| matches!(o, Operation::Sync(synced) if synced == inode)) {
+                    open.insert(Open::Bytes(*inode));
+                }
+            }
+            Operation::Index(_) => drop(open.insert(Open::Index)),
+            Operation::Sync(_) | Operation::SyncFolder(_) | Operation::Returned(..) => {}
+        }
+    }
+    open.into_iter().collect()
+}
+
+/// Makes the state after the first `end` operations with the given choices, `world` in place of `origin`.
+fn make_state(operations: &[Operation], end: usize, choice: &BTreeMap<Open, usize>, origin: &Path, world: &Path, index: &Path) {
+    let chosen = |open: Open| choice.get(&open).copied().unwrap_or(0);
+    let mut contents: HashMap<Inode, Vec<u8>> = HashMap::new();
+    let mut folders = BTreeSet::from([origin.to_owned()]);
+    let mut names: BTreeMap<PathBuf, Inode> = BTreeMap::new();
+    let mut index_bytes = None;
+    for (at, operation) in operations[..end].iter().enumerate() {
+        let is_kept = choice.get(&Open::Name(at)).is_none_or(|choice| *choice == 0);
+        let is_sure = |inode: &Inode| operations[at..end].iter().any(|o| matches!(o, Operation::Sync(i) if i == inode));
+        match operation {
+            Operation::MakeFolder(path) if is_kept => drop(folders.insert(path.clone())),
+            Operation::Name(path, inode) if is_kept => drop(names.insert(path.clone(), *inode)),
+            Operation::Unname(path) if is_kept => drop(names.remove(path)),
+            Operation::Append(inode, bytes) => {
+                let content = contents.entry(*inode).or_default();
+                match if is_sure(inode) { 0 } else { chosen(Open::Bytes(*inode)) } {
+                    0 => content.extend(bytes),
+                    1 => {}
+                    2 => content.extend(&bytes[..bytes.len() / 2]),
+                    _ => content.extend(vec![0; bytes.len()]),
+                }
+            }
+            Operation::Overwrite(inode, bytes) => match if is_sure(inode) { 0 } else { chosen(Open::Bytes(*inode)) } {
+                0 => drop(contents.insert(*inode, bytes.clone())),
+                1 => {}
+                2 => drop(contents.insert(*inode, bytes[..bytes.len() / 2].to_vec())),
+                _ => drop(contents.insert(*inode, vec![0; bytes.len()])),
+            },
+            Operation::Index(bytes) => {
+                index_bytes = match chosen(Open::Index) {
+                    0 => Some(bytes.clone()),
+                    1 => None,
+                    _ => Some(bytes[..bytes.len() / 2].to_vec()),
+                }
+            }
+            _ => {}
+        }
+    }
+    let moved = |path: &Path| world.join(path.strip_prefix(origin).expect("below the origin"));
+    for folder in &folders {
+        if folder.ancestors().take_while(|f| *f != origin).all(|f| folders.contains(f)) {
+            fs::create_dir_all(moved(folder)).expect("made");
+        }
+    }
+    for (path, inode) in &names {
+        if moved(path).parent().is_some_and(Path::is_dir) {
+            fs::write(moved(path), contents.get(inode).map_or(&[][..], Vec::as_slice)).expect("written");
+        }
+    }
+    if let (Some(bytes), true) = (index_bytes, moved(index).parent().is_some_and(Path::is_dir)) {
+        fs::write(moved(index), bytes).expect("written");
+    }
+}
+
+/// The choices to try: every combination where they are few, else the extremes, each part alone, and a fixed sample.
+fn combinations(open: &[Open]) -> Vec<BTreeMap<Open, usize>> {
+    const MOST: usize = 40;
+    let total = open.iter().try_fold(1usize, |n, part| n.checked_mul(part.choices())).filter(|n| *n <= MOST);
+    let of_number = |mut number: usize| -> BTreeMap<Open, usize> {
+        let digit = |part: &Open| {
+            let digit = number % part.choices();
+            number /= part.choices();
+            (*part, digit)
+        };
+        open.iter().map(digit).collect()
+    };
+    if let Some(total) = total {
+        return (0..total).map(of_number).collect();
+    }
+    let all = |digit: fn(Open) -> usize| open.iter().map(|part| (*part, digit(*part))).collect::<BTreeMap<_, _>>();
+    let mut out = BTreeSet::from([all(|_| 0), all(|_| 1)]);
+    for part in open {
+        for choice in 0..part.choices() {
+            for mut others in [all(|_| 0), all(|_| 1)] {
+                others.insert(*part, choice);
+                out.insert(others);
+            }
+        }
+    }
+    let mut noise = blake3::Hasher::new().update(b"power cut").finalize_xof();
+    for _ in 0..MOST * 4 {
+        if out.len() >= MOST {
+            break;
+        }
+        let mut digits = vec![0; open.len()];
+        noise.fill(&mut digits);
+        out.insert(open.iter().zip(digits).map(|(part, digit)| (*part, usize::from(digit) % part.choices())).collect());
+    }
+    out.into_iter().collect()
+}
+
+/// Whether a run can be read back exactly.
+fn assert_restorable(store: &Store, name: &str, expected: &Tree) {
+    let runs = store.runs().expect("readable");
+    let run = runs.runs.iter().find(|run| run.start.name.as_deref() == Some(name)).unwrap_or_else(|| panic!("{name} is lost"));
+    let files = store.files_of(run.start.snapshot).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let found: Tree = files
+        .entries
+        .iter()
+        .map(|(path, entry)| {
+            let value = match entry {
+                Entry::Symlink { target } => ("link", target.clone()),
+                Entry::File { id, bytes, executable } => {
+                    let content = store.file(*id, *bytes).unwrap_or_else(|e| panic!("{name}: {path}: {e}"));
+                    (if *executable { "executable" } else { "file" }, content)
+                }
+            };
+            (path.to_path().expect("a path"), value)
+        })
+        .collect();
+    assert_eq!(&found, expected, "{name}");
+}
+
+fn options(project: &Project, name: &str, run_folder: Option<PathBuf>) -> CaptureOptions {
+    CaptureOptions { name: Some(name.to_owned()), run_folder, ..CaptureOptions::new(Target::Tree(project.root())) }
+}
+
+/// Captures through the recording storage; the record ends with the return.
+fn recorded(project: &Project, storage: &Arc<dyn Storage>, record: &Shared, name: &str, run_folder: Option<PathBuf>) {
+    let (store, _) = Store::init_in(Arc::clone(storage), Chunker::default()).expect("opens");
+    capture(&store, &options(project, name, run_folder), &()).expect("captures");
+    record.lock().expect("unharmed").operations.push(Operation::Returned(name.to_owned(), tree(&project.root())));
+}
+
+#[test]
+fn what_had_returned_survives_every_cut() {
+    let project = Project::with_code();
+    let world = project.beside("world");
+    fs::create_dir(&world).expect("made");
+    let record = Shared::default();
+    let storage: Arc<dyn Storage> =
+        Arc::new(RecordingStorage { inner: LocalStorage::new(world.join("store")), record: Arc::clone(&record) });
+    let index = world.join("store/index.sqlite");
+
+    recorded(&project, &storage, &record, "first", None);
+    project.write("momentum/signal.py", "WINDOW = 30\n");
+    recorded(&project, &storage, &record, "changed", None);
+    recorded(&project, &storage, &record, "unchanged", None);
+    project.write("momentum/signal.py", "WINDOW = 31\n");
+    recorded(&project, &storage, &record, "with-folder", Some(world.join("run-4")));
+    let (store, _) = Store::init_in(Arc::clone(&storage), Chunker::default()).expect("opens");
+    store.update_index(true).expect("indexed");
+    record.lock().expect("unharmed").operations.push(Operation::Index(fs::read(&index).expect("there")));
+    drop(store);
+    project.write("momentum/added.py", "THRESHOLD = 0.5\n");
+    recorded(&project, &storage, &record, "with-index", None);
+    // A second writer at the same time has a slot and a journal of its own.
+    let (store, _) = Store::init_in(Arc::clone(&storage), Chunker::default()).expect("opens");
+    let held = store.writer().expect("a slot");
+    project.write("momentum/added.py", "THRESHOLD = 0.6\n");
+    recorded(&project, &storage, &record, "beside", Some(world.join("run-6")));
+    drop(held);
+
+    let operations = std::mem::take(&mut record.lock().expect("unharmed").operations);
+    // One thread a core: most of the time goes into flushing.
+    let states: usize = (0..=operations.len()).into_par_iter().map(|end| check_cut(&project, &operations, end, &world, &index)).sum();
+    println!("{} operations, {states} states", operations.len());
+    assert!(states > 1000, "{states}");
+}
+
+/// Checks every state that a cut after `end` operations can leave; how many there were.
+fn check_cut(project: &Project, operations: &[Operation], end: usize, world: &Path, index: &Path) -> usize {
+    let mut states = 0;
+    {
+        let returned: Vec<(&String, &Tree)> = operations[..end]
+            .iter()
+            .filter_map(|operation| match operation {
+                Operation::Returned(name, tree) => Some((name, tree)),
+                _ => None,
+            })
+            .collect();
+        for choice in combinations(&open_parts(operations, end)) {
+            states += 1;
+            let after = tempfile::tempdir().expect("a temporary folder");
+            make_state(operations, end, &choice, world, after.path(), index);
+            let context = format!("cut after operation {end} of {}, {choice:?}", operations.len());
+            let check = std::panic::catch_unwind(|| check_state(project, &after.path().join("store"), &returned));
+            assert!(check.is_ok(), "{context}");
+        }
+    }
+    states
+}
+
+/// The store opens, has all that had returned, finds nothing wrong with itself, and takes another capture.
+fn check_state(project: &Project, folder: &Path, returned: &[(&String, &Tree)]) {
+    let after = format!("after-{}", returned.len());
+    if let Ok(store) = Store::open(folder) {
+        for (name, expected) in returned {
+            assert_restorable(&store, name, expected);
+        }
+        let verified = verify(&store, true, &()).expect("verifies");
+        // The two files of a run's folder are not flushed: they can be made again.
+        let wrong: Vec<_> = verified.problems.iter().filter(|p| Path::new(&p.file).starts_with(folder)).collect();
+        // Half an index is a damaged cache, which verify says and everything else works around.
+        let wrong: Vec<_> = wrong.into_iter().filter(|p| !p.file.ends_with("index.sqlite")).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    } else {
+        assert!(returned.is_empty(), "the store is lost");
+    }
+    let (store, _) = Store::init(folder).expect("goes on");
+    capture(&store, &options(project, &after, None), &()).expect("captures");
+    drop(store);
+    let store = Store::open(folder).expect("opens again");
+    assert_restorable(&store, &after, &tree(&project.root()));
+    for (name, expected) in returned {
+        assert_restorable(&store, name, expected);
+    }
+}
+
+#[test]
+fn a_capture_that_finds_everything_flushes_the_folder_before_it_commits() {
+    let project = Project::with_code();
+    let record = Shared::default();
+    let root = project.beside("store");
+    let storage: Arc<dyn Storage> =
+        Arc::new(RecordingStorage { inner: LocalStorage::new(&root), record: Arc::clone(&record) });
+    recorded(&project, &storage, &record, "first", None);
+    let before = record.lock().expect("unharmed").operations.len();
+    recorded(&project, &storage, &record, "second", None);
+    let record = record.lock().expect("unharmed");
+    let later = &record.operations[before..];
+    let flushed = later.iter().position(|o| matches!(o, Operation::SyncFolder(folder) if *folder == root.join("packs")));
+    let committed = later.iter().position(|o| matches!(o, Operation::Append(..)));
+    assert!(flushed.is_some() && flushed < committed, "{later:?}");
+}

@@ -1,0 +1,100 @@
+//! list: reading a few thousand runs, filtering and sorting them, and finding one of them.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use runsnap::entry_point::{EntryPoint, EntryPointKind, FoundBy};
+use runsnap::id::{ObjectId, RunId, random_bytes};
+use runsnap::operations::find_run::find_run;
+use runsnap::operations::list::{ListOptions, list};
+use runsnap::operations::run_filter::{Filter, parse_sort};
+use runsnap::run_record::{FileStatus, Project, RunRecord, RunStart, RunUpdate, TrackedBy, now};
+use runsnap::store::Store;
+use runsnap::tracked_path::TrackedPath;
+use serde_json::{Map, Value, json};
+use support::Numbers;
+
+const RUNS: u64 = 4_000;
+/// Runs are recorded in batches of this many.
+const BATCH: u64 = 500;
+
+fn mapping(pairs: &[(&str, Value)]) -> Map<String, Value> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
+}
+
+/// The two records that a run with a metric leaves.
+fn records(number: u64, numbers: &mut Numbers) -> [RunRecord; 2] {
+    let (time, nanoseconds) = now();
+    let run = RunId::new(nanoseconds, random_bytes());
+    let (fast, slow) = (5 + numbers.below(20), 30 + numbers.below(90));
+    let start = RunStart {
+        run,
+        time: time.clone(),
+        name: Some(format!("run-{number:05}")),
+        sweep: Some(format!("sweep-{}", number % 4)),
+        snapshot: ObjectId::of(&(number / 100).to_le_bytes()),
+        files: 350,
+        bytes: 4_000_000,
+        new_bytes: 0,
+        packs: Vec::new(),
+        project: Project { path: ".".to_owned(), root: "/home/user/project".to_owned() },
+        entry_point: Some(EntryPoint {
+            path: TrackedPath::from_bytes("strategy.py").expect("a path"),
+            kind: EntryPointKind::Script,
+            found_by: FoundBy::CommandLine,
+            confidence: 1.0,
+        }),
+        tracked_by: TrackedBy::StrategyYaml,
+        file_status: FileStatus::Unknown,
+        statuses: Vec::new(),
+        left_out: Vec::new(),
+        warnings: Vec::new(),
+        params: mapping(&[("fast", json!(fast)), ("slow", json!(slow))]),
+        metrics: Map::new(),
+        tags: Vec::new(),
+        outside: BTreeMap::new(),
+        environment: BTreeMap::from([("runsnap".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
+        git_commit: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
+        host: Some("host".to_owned()),
+        run_folder: None,
+    };
+    let metrics = mapping(&[("sharpe", json!(numbers.below(30_000) as f64 / 10_000.0))]);
+    let update = RunUpdate { run, time, sequence: 0, metrics, tags: Vec::new() };
+    [RunRecord::Start(Box::new(start)), RunRecord::Update(update)]
+}
+
+fn lists(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (store, _) = Store::init(&folder.path().join("store")).expect("a new store");
+    let mut numbers = Numbers(3);
+    for batch in 0..RUNS / BATCH {
+        let records: Vec<RunRecord> = (0..BATCH).flat_map(|n| records(batch * BATCH + n, &mut numbers)).collect();
+        store.writer().and_then(|mut writer| writer.commit(&records)).expect("recorded");
+    }
+    let mut group = criterion.benchmark_group("list");
+    group.throughput(Throughput::Elements(RUNS));
+
+    group.bench_function("read all runs", |bencher| {
+        bencher.iter(|| assert_eq!(store.runs().expect("readable").runs.len() as u64, RUNS));
+    });
+
+    let runs = store.runs().expect("readable");
+    let options = ListOptions {
+        filter: Some(Filter::parse("metrics.sharpe > 1.5 and params.fast < 20").expect("a filter")),
+        sort: Some(parse_sort("-metrics.sharpe").expect("a key")),
+        ..ListOptions::default()
+    };
+    group.bench_function("filter and sort", |bencher| {
+        bencher.iter(|| assert!(!list(&store, &runs, &options).expect("listed").is_empty()));
+    });
+
+    group.bench_function("find by name", |bencher| {
+        bencher.iter(|| find_run(&runs, "run-01234", None).expect("there").id());
+    });
+    group.finish();
+}
+
+criterion_group!(name = benches; config = support::criterion(); targets = lists);
+criterion_main!(benches);
