@@ -6,7 +6,7 @@ mod support;
 
 use std::path::Path;
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, SamplingMode, criterion_group, criterion_main};
 use runsnap::operations::capture::{Captured, capture};
 use runsnap::store::Store;
 use support::Project;
@@ -24,6 +24,7 @@ fn captures(criterion: &mut Criterion) {
         folder
     };
     let mut group = criterion.benchmark_group("capture");
+    group.sampling_mode(SamplingMode::Flat);
 
     group.bench_function("first", |bencher| {
         bencher.iter_batched(new_store, |store| capture_into(&store, &project), BatchSize::PerIteration);

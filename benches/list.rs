@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use runsnap::entry_point::{EntryPoint, EntryPointKind, FoundBy};
 use runsnap::id::{ObjectId, RunId, random_bytes};
 use runsnap::operations::find_run::find_run;
@@ -74,6 +74,7 @@ fn lists(criterion: &mut Criterion) {
         store.writer().and_then(|mut writer| writer.commit(&records)).expect("recorded");
     }
     let mut group = criterion.benchmark_group("list");
+    group.sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements(RUNS));
 
     group.bench_function("read all runs", |bencher| {

@@ -4,7 +4,7 @@
 
 mod support;
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use runsnap::operations::capture::capture;
 use runsnap::operations::find_run::find_run;
 use runsnap::operations::restore::{RestoreOptions, restore};
@@ -28,6 +28,7 @@ fn restores(criterion: &mut Criterion) {
     let last = capture(&store, &project.capture_options(), &()).expect("captured");
     drop(store);
     let mut group = criterion.benchmark_group("restore");
+    group.sampling_mode(SamplingMode::Flat);
 
     group.throughput(Throughput::Bytes(project.bytes()));
     group.bench_function("all files", |bencher| {

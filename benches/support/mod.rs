@@ -20,7 +20,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// Few samples: a bench of the whole store ends in seconds, and differences worth acting on still show.
 pub fn criterion() -> Criterion {
     let criterion = Criterion::default().sample_size(10);
-    criterion.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3))
+    criterion.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(5))
 }
 
 /// Numbers that look random and are the same every time.

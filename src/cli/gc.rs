@@ -2,7 +2,7 @@ use runsnap::Result;
 use runsnap::operations::gc::gc;
 
 use super::context::Context;
-use super::output::{Outcome, bytes, counted, print, print_json};
+use super::output::{Bar, Outcome, bytes, counted, print, print_json};
 
 /// Sweep up what killed captures left, and bring the index up to date
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,7 @@ pub struct Arguments {
 
 pub fn run(context: &Context, arguments: &Arguments) -> Result<Outcome> {
     let store = context.open()?;
-    let collected = gc(&store, arguments.dry_run)?;
+    let collected = gc(&store, arguments.dry_run, &Bar::default())?;
     if context.json {
         print_json(&collected)?;
     } else if !arguments.quiet {

@@ -186,7 +186,7 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
         metrics: Map::new(),
         tags: options.tags.clone(),
         outside: BTreeMap::new(),
-        environment: options.environment.clone(),
+        environment: with_version(&options.environment),
         git_commit: git_commit::of_folder(&root),
         host: options.host.clone(),
         run_folder: None,
@@ -229,6 +229,13 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
         progress.warn(&format!("The index is not up to date: {error}"));
     }
     Ok(captured)
+}
+
+/// What ran, and always the runsnap that captured it.
+fn with_version(environment: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut out = environment.clone();
+    out.entry("runsnap".to_owned()).or_insert_with(|| env!("CARGO_PKG_VERSION").to_owned());
+    out
 }
 
 fn check_options(options: &CaptureOptions) -> Result<()> {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::progress::Progress;
 use crate::storage::Lock;
 use crate::store::Store;
 use crate::store::slot::{FOLDER, TEMPORARY};
@@ -19,7 +20,7 @@ pub struct Collected {
 }
 
 /// Collects garbage. Captures go on meanwhile; nothing that any run record names is touched.
-pub fn gc(store: &Store, dry_run: bool) -> Result<Collected> {
+pub fn gc(store: &Store, dry_run: bool, progress: &dyn Progress) -> Result<Collected> {
     if !dry_run {
         store.check_writable()?;
     }
@@ -54,7 +55,10 @@ pub fn gc(store: &Store, dry_run: bool) -> Result<Collected> {
     }
     drop(ours);
     if !dry_run {
-        store.update_index(true)?;
+        // The index is a cache: somebody else is writing it just now, or will.
+        if let Err(error) = store.update_index(true) {
+            progress.warn(&format!("The index is not up to date: {error}"));
+        }
     }
     Ok(collected)
 }

@@ -188,9 +188,16 @@ impl Catalog {
 
     /// The places of all objects with a key, as far as index and overlay know.
     pub fn places_by_key(&self, key: u64) -> Vec<Place> {
-        let from_index = match locked(&self.index).as_ref().map(|index| index.places(key)) {
+        let answer = locked(&self.index).as_ref().map(|index| index.places(key));
+        let from_index = match answer {
             Some(Ok(places)) => places,
-            Some(Err(_)) | None => Vec::new(),
+            Some(Err(_)) => {
+                // Busy or broken: the packs' own tables say the same, and without a wait for each question.
+                *locked(&self.index) = None;
+                self.overlay_packs(|_| true);
+                Vec::new()
+            }
+            None => Vec::new(),
         };
         let candidates: Vec<(Arc<Slot>, usize)> = {
             let state = self.read_state();

@@ -1,7 +1,6 @@
 //! The runs of a store: every record of every journal, joined into one picture per run.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use super::slot::{JOURNAL_ENDING, JOURNALS, notes};
 use crate::decode::Decoder;
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, RunId};
-use crate::index::{JournalTail, NewRun};
+use crate::index::{IndexedFile, IndexedRun, JournalTail, NewRun};
 use crate::journal::{self, HEADER_BYTES, Item, MAX_JOURNAL_BYTES, decode_record};
 use crate::run_record::{RunRecord, RunStart};
 
@@ -181,13 +180,12 @@ impl Store {
         (records, problems)
     }
 
-    /// What the journals hold beyond the index: by journal, which bytes, and the start records in them with their places.
-    fn tails(&self) -> Result<Vec<(String, Range<u64>, Vec<NewRun>)>> {
-        let indexed: HashMap<String, u64> =
-            self.catalog.ask_index(|index| index.journals()).into_iter().flatten().map(|j| (j.name, j.bytes)).collect();
+    /// What the journals hold beyond the index: by journal, the end of it, and the start records with their places.
+    fn tails(&self, indexed: &[IndexedFile]) -> Result<Vec<(String, u64, Vec<NewRun>)>> {
+        let indexed = lengths(indexed);
         let mut tails = Vec::new();
         for file in self.journal_names()? {
-            let from = indexed.get(&file.name).copied().unwrap_or(0);
+            let from = indexed.get(file.name.as_str()).copied().unwrap_or(0);
             if file.bytes <= from {
                 continue;
             }
@@ -213,17 +211,32 @@ impl Store {
                     Item::Unfinished { .. } => {}
                 }
             }
-            tails.push((file.name, from..end, runs));
+            tails.push((file.name, end, runs));
         }
         Ok(tails)
     }
 
+    /// How many bytes the journals hold beyond the index.
+    fn tail_bytes(&self, indexed: &[IndexedFile]) -> Result<u64> {
+        let indexed = lengths(indexed);
+        let beyond = |bytes: u64, name: &str| bytes.saturating_sub(indexed.get(name).copied().unwrap_or(0));
+        Ok(self.journal_names()?.iter().map(|file| beyond(file.bytes, &file.name)).sum())
+    }
+
     /// Whether a run of that name exists, and the newest snapshot of a project: what a capture must know beforehand.
     pub fn look_before_capture(&self, name: Option<&str>, project: &str) -> Result<(bool, Option<ObjectId>)> {
-        let tails = self.tails()?;
+        // One question, so that what the index cannot say now is all read from the journals. Their lengths come first:
+        // what is indexed later is in both, never in neither.
+        let answer = self.catalog.ask_index(|index| {
+            let journals = index.journals()?;
+            Ok((journals, name.map_or(Ok(Vec::new()), |name| index.runs_named(name))?, index.newest_of(project)?))
+        });
+        let (journals, same_name, indexed) = answer.unwrap_or_default();
+        let tails = self.tails(&journals)?;
         let recent = || tails.iter().flat_map(|(_, _, runs)| runs);
-        let named = name.is_some_and(|name| recent().any(|run| run.name.as_deref() == Some(name)) || self.is_named_in_index(name));
-        let indexed = self.catalog.ask_index(|index| index.newest_of(project)).flatten();
+        let named = name.is_some_and(|name| {
+            recent().any(|run| run.name.as_deref() == Some(name)) || self.is_name_in_journals(name, &same_name, &journals)
+        });
         let newest = recent()
             .filter(|run| run.project == project)
             .map(|run| (run.run, run.snapshot))
@@ -232,10 +245,8 @@ impl Store {
         Ok((named, newest.map(|(_, snapshot)| snapshot)))
     }
 
-    /// Whether the index knows the name and the journal agrees.
-    fn is_named_in_index(&self, name: &str) -> bool {
-        let found = self.catalog.ask_index(|index| Ok((index.runs_named(name)?, index.journals()?)));
-        let Some((runs, journals)) = found else { return false };
+    /// Whether the journals agree that one of these runs, which the index knows, has the name.
+    fn is_name_in_journals(&self, name: &str, runs: &[IndexedRun], journals: &[IndexedFile]) -> bool {
         runs.iter().any(|run| {
             let Some(journal) = journals.iter().find(|j| j.number == run.journal) else { return false };
             // A run whose record is lost keeps its name: it must not come to mean other code.
@@ -253,22 +264,22 @@ impl Store {
     /// Brings the index up to date when enough has gathered, or at any rate with `force`. A busy or read-only index is
     /// left for another time, unless forced.
     pub fn update_index(&self, force: bool) -> Result<()> {
-        let mut tails = self.tails()?;
-        let tail_bytes: u64 = tails.iter().map(|(_, tail, runs)| if runs.is_empty() { 0 } else { tail.end - tail.start }).sum();
-        if !force && !self.catalog.has_backlog() && tail_bytes < TAIL_BACKLOG_BYTES {
+        let indexed = self.catalog.ask_index(|index| index.journals()).unwrap_or_default();
+        if !force && !self.catalog.has_backlog() && self.tail_bytes(&indexed)? < TAIL_BACKLOG_BYTES {
             return Ok(());
         }
+        let mut tails = self.tails(&indexed)?;
         // A record beyond its writer's note may not be flushed yet: after a power cut its place would hold another one.
         let notes: HashMap<String, u64> = notes(&*self.storage)?.into_iter().map(|note| (note.journal, note.bytes)).collect();
-        for (name, tail, runs) in &mut tails {
+        for (name, end, runs) in &mut tails {
             let limit = notes.get(name).copied().unwrap_or(u64::MAX);
-            if tail.end > limit {
+            if *end > limit {
                 runs.retain(|run| run.offset < limit);
-                tail.end = limit;
+                *end = limit;
             }
         }
         let tails: Vec<JournalTail<'_>> =
-            tails.iter_mut().map(|(name, tail, runs)| JournalTail { name, bytes: tail.end, runs: std::mem::take(runs) }).collect();
+            tails.iter_mut().map(|(name, end, runs)| JournalTail { name, bytes: *end, runs: std::mem::take(runs) }).collect();
         let packs: Vec<Arc<crate::pack::Pack>> = self.catalog.unindexed();
         let added = self.catalog.add_to_index(&packs, &tails);
         match added {
@@ -284,6 +295,11 @@ impl Store {
 /// Whether two headers have different ids rather than one id with a few flipped bits.
 fn differs_much(a: &[u8], b: &[u8]) -> bool {
     a.iter().zip(b).map(|(a, b)| (a ^ b).count_ones()).sum::<u32>() > 16
+}
+
+/// How far the index has read each journal.
+fn lengths(indexed: &[IndexedFile]) -> HashMap<&str, u64> {
+    indexed.iter().map(|journal| (journal.name.as_str(), journal.bytes)).collect()
 }
 
 /// Joins records into runs. Per field the latest wins, by (time, run, sequence).

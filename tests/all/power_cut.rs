@@ -188,6 +188,75 @@ impl Storage for RecordingStorage {
     }
 }
 
+/// A storage that flushes nothing: for the look at a state after a cut, which no second cut follows.
+struct Unflushed(LocalStorage);
+
+struct UnflushedFile(Box<dyn WriteFile>);
+
+impl WriteFile for UnflushedFile {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.0.write(bytes)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Storage for Unflushed {
+    fn root(&self) -> &Path {
+        self.0.root()
+    }
+
+    fn at(&self, root: &Path) -> Arc<dyn Storage> {
+        Arc::new(Self(LocalStorage::new(root)))
+    }
+
+    fn create_folder(&self, path: &str) -> Result<bool> {
+        self.0.create_folder(path)
+    }
+
+    fn create(&self, path: &str) -> Result<Box<dyn WriteFile>> {
+        Ok(Box::new(UnflushedFile(self.0.create(path)?)))
+    }
+
+    fn append(&self, path: &str) -> Result<Box<dyn WriteFile>> {
+        Ok(Box::new(UnflushedFile(self.0.append(path)?)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn remove(&self, path: &str) -> Result<()> {
+        self.0.remove(path)
+    }
+
+    fn sync_folder(&self, _path: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>> {
+        self.0.read(path, limit)
+    }
+
+    fn read_range(&self, path: &str, offset: u64, bytes: usize) -> Result<Vec<u8>> {
+        self.0.read_range(path, offset, bytes)
+    }
+
+    fn length(&self, path: &str) -> Result<u64> {
+        self.0.length(path)
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<StoredFile>> {
+        self.0.list(path)
+    }
+
+    fn try_lock(&self, path: &str) -> Result<Option<Box<dyn Lock>>> {
+        self.0.try_lock(path)
+    }
+}
+
 /// A part of the state that a cut leaves open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Open {
@@ -217,24 +286,27 @@ fn is_flushed(operations: &[Operation], path: &Path, from: usize, to: usize) -> 
 
 /// What is not sure after the first `end` operations.
 fn open_parts(operations: &[Operation], end: usize) -> Vec<Open> {
-    let mut open = BTreeSet::new();
+    // By the place of the operation that opened it, so that the most recent comes last.
+    let mut open: BTreeMap<Open, usize> = BTreeMap::new();
     for (at, operation) in operations[..end].iter().enumerate() {
         match operation {
             Operation::MakeFolder(path) | Operation::Name(path, _) | Operation::Unname(path) => {
                 if !is_flushed(operations, path, at, end) {
-                    open.insert(Open::Name(at));
+                    open.insert(Open::Name(at), at);
                 }
             }
             Operation::Append(inode, _) | Operation::Overwrite(inode, _) => {
                 if !operations[at..end].iter().any(|o| matches!(o, Operation::Sync(synced) if synced == inode)) {
-                    open.insert(Open::Bytes(*inode));
+                    open.insert(Open::Bytes(*inode), at);
                 }
             }
-            Operation::Index(_) => drop(open.insert(Open::Index)),
+            Operation::Index(_) => drop(open.insert(Open::Index, at)),
             Operation::Sync(_) | Operation::SyncFolder(_) | Operation::Returned(..) => {}
         }
     }
-    open.into_iter().collect()
+    let mut parts: Vec<(Open, usize)> = open.into_iter().collect();
+    parts.sort_by_key(|(_, at)| *at);
+    parts.into_iter().map(|(part, _)| part).collect()
 }
 
 /// Makes the state after the first `end` operations with the given choices, `world` in place of `origin`.
@@ -293,9 +365,8 @@ fn make_state(operations: &[Operation], end: usize, choice: &BTreeMap<Open, usiz
 }
 
 /// The choices to try: every combination where they are few, else the extremes, each part alone, and a fixed sample.
-fn combinations(open: &[Open]) -> Vec<BTreeMap<Open, usize>> {
-    const MOST: usize = 40;
-    let total = open.iter().try_fold(1usize, |n, part| n.checked_mul(part.choices())).filter(|n| *n <= MOST);
+fn combinations(open: &[Open], most: usize) -> Vec<BTreeMap<Open, usize>> {
+    let total = open.iter().try_fold(1usize, |n, part| n.checked_mul(part.choices())).filter(|n| *n <= most);
     let of_number = |mut number: usize| -> BTreeMap<Open, usize> {
         let digit = |part: &Open| {
             let digit = number % part.choices();
@@ -309,19 +380,16 @@ fn combinations(open: &[Open]) -> Vec<BTreeMap<Open, usize>> {
     }
     let all = |digit: fn(Open) -> usize| open.iter().map(|part| (*part, digit(*part))).collect::<BTreeMap<_, _>>();
     let mut out = BTreeSet::from([all(|_| 0), all(|_| 1)]);
-    for part in open {
-        for choice in 0..part.choices() {
-            for mut others in [all(|_| 0), all(|_| 1)] {
-                others.insert(*part, choice);
-                out.insert(others);
-            }
+    // What happened last is what a cut is about; older parts were open at every cut before as well.
+    for part in open.iter().rev().take(most / 4) {
+        for choice in 1..part.choices() {
+            let mut others = all(|_| 0);
+            others.insert(*part, choice);
+            out.insert(others);
         }
     }
     let mut noise = blake3::Hasher::new().update(b"power cut").finalize_xof();
-    for _ in 0..MOST * 4 {
-        if out.len() >= MOST {
-            break;
-        }
+    for _ in 0..most {
         let mut digits = vec![0; open.len()];
         noise.fill(&mut digits);
         out.insert(open.iter().zip(digits).map(|(part, digit)| (*part, usize::from(digit) % part.choices())).collect());
@@ -362,8 +430,20 @@ fn recorded(project: &Project, storage: &Arc<dyn Storage>, record: &Shared, name
     record.lock().expect("unharmed").operations.push(Operation::Returned(name.to_owned(), tree(&project.root())));
 }
 
+/// Enough states at each cut for every run of the tests.
 #[test]
 fn what_had_returned_survives_every_cut() {
+    cut_everywhere(6);
+}
+
+/// The same with many states at each: `cargo test --release --test all -- --ignored --nocapture many_ways`.
+#[test]
+#[ignore = "takes minutes"]
+fn what_had_returned_survives_every_cut_in_many_ways() {
+    cut_everywhere(256);
+}
+
+fn cut_everywhere(most: usize) {
     let project = Project::with_code();
     let world = project.beside("world");
     fs::create_dir(&world).expect("made");
@@ -393,13 +473,13 @@ fn what_had_returned_survives_every_cut() {
 
     let operations = std::mem::take(&mut record.lock().expect("unharmed").operations);
     // One thread a core: most of the time goes into flushing.
-    let states: usize = (0..=operations.len()).into_par_iter().map(|end| check_cut(&project, &operations, end, &world, &index)).sum();
+    let states: usize = (0..=operations.len()).into_par_iter().map(|end| check_cut(&project, &operations, end, &world, &index, most)).sum();
     println!("{} operations, {states} states", operations.len());
-    assert!(states > 1000, "{states}");
+    assert!(states > 4 * operations.len(), "{states}");
 }
 
 /// Checks every state that a cut after `end` operations can leave; how many there were.
-fn check_cut(project: &Project, operations: &[Operation], end: usize, world: &Path, index: &Path) -> usize {
+fn check_cut(project: &Project, operations: &[Operation], end: usize, world: &Path, index: &Path, most: usize) -> usize {
     let mut states = 0;
     {
         let returned: Vec<(&String, &Tree)> = operations[..end]
@@ -409,7 +489,7 @@ fn check_cut(project: &Project, operations: &[Operation], end: usize, world: &Pa
                 _ => None,
             })
             .collect();
-        for choice in combinations(&open_parts(operations, end)) {
+        for choice in combinations(&open_parts(operations, end), most) {
             states += 1;
             let after = tempfile::tempdir().expect("a temporary folder");
             make_state(operations, end, &choice, world, after.path(), index);
@@ -424,7 +504,8 @@ fn check_cut(project: &Project, operations: &[Operation], end: usize, world: &Pa
 /// The store opens, has all that had returned, finds nothing wrong with itself, and takes another capture.
 fn check_state(project: &Project, folder: &Path, returned: &[(&String, &Tree)]) {
     let after = format!("after-{}", returned.len());
-    if let Ok(store) = Store::open(folder) {
+    let storage: Arc<dyn Storage> = Arc::new(Unflushed(LocalStorage::new(folder)));
+    if let Ok(store) = Store::open_in(Arc::clone(&storage)) {
         for (name, expected) in returned {
             assert_restorable(&store, name, expected);
         }
@@ -437,7 +518,7 @@ fn check_state(project: &Project, folder: &Path, returned: &[(&String, &Tree)]) 
     } else {
         assert!(returned.is_empty(), "the store is lost");
     }
-    let (store, _) = Store::init(folder).expect("goes on");
+    let (store, _) = Store::init_in(storage, Chunker::default()).expect("goes on");
     capture(&store, &options(project, &after, None), &()).expect("captures");
     drop(store);
     let store = Store::open(folder).expect("opens again");
