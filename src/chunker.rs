@@ -94,7 +94,7 @@ mod tests {
     fn a_file_of_at_most_the_maximum_is_one_chunk() {
         let chunker = Chunker::default();
         assert_eq!(chunker.cut(&noise(256 << 10)).len(), 1);
-        assert_eq!(chunker.cut(&[]), [0..0]);
+        assert_eq!(chunker.cut(&[]), std::iter::once(0..0).collect::<Vec<_>>());
         assert!(chunker.cut(&noise((256 << 10) + 1)).len() > 1);
     }
 }

@@ -30,14 +30,16 @@ impl<'a> Decoder<'a> {
 
     /// The next `count` bytes.
     pub fn take(&mut self, count: usize) -> DecodeResult<&'a [u8]> {
-        let (head, rest) = self.rest.split_at_checked(count).ok_or_else(|| format!("ends {} bytes early", count - self.rest.len()))?;
+        let (head, rest) =
+            self.rest.split_at_checked(count).ok_or_else(|| format!("ends {} bytes early", count - self.rest.len()))?;
         self.rest = rest;
         Ok(head)
     }
 
     /// The next `N` bytes.
     pub fn array<const N: usize>(&mut self) -> DecodeResult<[u8; N]> {
-        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or_else(|| format!("ends {} bytes early", N - self.rest.len()))?;
+        let (head, rest) =
+            self.rest.split_first_chunk::<N>().ok_or_else(|| format!("ends {} bytes early", N - self.rest.len()))?;
         self.rest = rest;
         Ok(*head)
     }
@@ -73,7 +75,11 @@ impl<'a> Decoder<'a> {
             }
             value |= bits << shift;
             if byte & 0x80 == 0 {
-                return if byte == 0 && shift > 0 { Err("a number not in its shortest form".into()) } else { Ok(value) };
+                return if byte == 0 && shift > 0 {
+                    Err("a number not in its shortest form".into())
+                } else {
+                    Ok(value)
+                };
             }
         }
         Err("a number of over 64 bits".into())
@@ -118,7 +124,9 @@ mod tests {
             assert_eq!(decoder.varint(), Ok(value));
             assert_eq!(decoder.finish(), Ok(()));
         }
-        for bad in [&[0x80][..], &[0x80, 0x00], &[0xff; 10], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02]] {
+        for bad in
+            [&[0x80][..], &[0x80, 0x00], &[0xff; 10], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02]]
+        {
             assert!(Decoder::new(bad).varint().is_err(), "{bad:?}");
         }
     }

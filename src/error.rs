@@ -61,6 +61,14 @@ pub enum Error {
         /// What is wrong, and where.
         reason: String,
     },
+    /// A frame is a difference to content that is in no readable pack.
+    #[error("Damaged: {}: frame at byte {offset}: the content it is a difference to is missing", path.display())]
+    MissingBase {
+        /// The pack that the frame is in.
+        path: PathBuf,
+        /// Where the frame begins.
+        offset: u64,
+    },
     /// An object that something refers to is in no readable pack.
     #[error("Missing from the store: {kind} {id}")]
     Missing {
@@ -126,7 +134,7 @@ impl Error {
 
     /// Whether content is lost or wrong, as opposed to a failed operation.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Missing { .. })
+        matches!(self, Self::Damaged { .. } | Self::MissingBase { .. } | Self::Missing { .. })
     }
 }
 

@@ -30,7 +30,9 @@ fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], ParseIdError> {
     }
     let mut bytes = [0; N];
     for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let digit = |c: Option<&u8>| c.and_then(|c| (*c as char).to_digit(16)).filter(|_| c.is_some_and(|c| !c.is_ascii_uppercase()));
+        let digit = |c: Option<&u8>| {
+            c.and_then(|c| (*c as char).to_digit(16)).filter(|_| c.is_some_and(|c| !c.is_ascii_uppercase()))
+        };
         match (digit(pair.first()), digit(pair.get(1))) {
             (Some(high), Some(low)) => *byte = (high * 16 + low) as u8,
             _ => return Err(error()),

@@ -238,7 +238,8 @@ pub fn check_name(name: &str) -> Result<()> {
     if valid && !is_reserved(name) {
         return Ok(());
     }
-    let rule = if valid { "`latest` has a meaning of its own" } else { "use 1 to 128 of A-Z a-z 0-9 . _ -, no dot first" };
+    let rule =
+        if valid { "`latest` has a meaning of its own" } else { "use 1 to 128 of A-Z a-z 0-9 . _ -, no dot first" };
     Err(Error::Usage(format!("Not a run name: {name:?} ({rule})")))
 }
 

@@ -265,7 +265,8 @@ mod tests {
 
     #[test]
     fn equal_folders_are_one_object() {
-        let entries = BTreeMap::from([(path("a/x.py"), file(b"1")), (path("b/x.py"), file(b"1")), (path("c"), file(b"2"))]);
+        let entries =
+            BTreeMap::from([(path("a/x.py"), file(b"1")), (path("b/x.py"), file(b"1")), (path("c"), file(b"2"))]);
         let trees = build_trees(&entries).expect("builds");
         assert_eq!(trees.len(), 3);
         assert_eq!(trees[0].id, trees[1].id);
@@ -286,7 +287,8 @@ mod tests {
             decode_tree(&bytes)
         };
         assert!(tree(&[b"a", b"b"]).is_ok());
-        for bad in [&[&b".."[..]][..], &[b"."], &[b""], &[b"a/b"], &[b"/etc"], &[b"a\0"], &[b"b", b"a"], &[b"a", b"a"]] {
+        for bad in [&[&b".."[..]][..], &[b"."], &[b""], &[b"a/b"], &[b"/etc"], &[b"a\0"], &[b"b", b"a"], &[b"a", b"a"]]
+        {
             assert!(tree(bad).is_err(), "{bad:?}");
         }
     }

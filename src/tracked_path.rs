@@ -20,7 +20,11 @@ pub struct TrackedPath(Vec<u8>);
 
 /// Whether `name` can be the name of one file or folder.
 pub fn is_valid_name(name: &[u8]) -> bool {
-    !name.is_empty() && name.len() <= MAX_NAME_BYTES && name != b"." && name != b".." && !name.iter().any(|b| matches!(b, b'/' | 0))
+    !name.is_empty()
+        && name.len() <= MAX_NAME_BYTES
+        && name != b"."
+        && name != b".."
+        && !name.iter().any(|b| matches!(b, b'/' | 0))
 }
 
 impl TrackedPath {
@@ -155,7 +159,8 @@ mod tests {
 
     #[test]
     fn paths_that_could_escape_are_refused() {
-        for bad in [&b""[..], b"/", b"/etc", b"..", b"a/..", b"a/../b", b"a//b", b"a/", b"./a", b"a\0b", &[b'x'; 1025]] {
+        for bad in [&b""[..], b"/", b"/etc", b"..", b"a/..", b"a/../b", b"a//b", b"a/", b"./a", b"a\0b", &[b'x'; 1025]]
+        {
             assert!(TrackedPath::from_bytes(bad).is_none(), "{bad:?}");
         }
         for bad in ["/etc", "..", "a/../b", ""] {

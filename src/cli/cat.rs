@@ -1,11 +1,13 @@
 use std::path::Path;
 
+use base64::Engine as _;
 use runsnap::snapshot::Entry;
 use runsnap::tracked_path::TrackedPath;
 use runsnap::{Error, Result};
+use serde::Serialize;
 
 use super::context::Context;
-use super::output::{Outcome, print_bytes};
+use super::output::{Outcome, print_bytes, print_json};
 
 /// Print one file of a run
 #[derive(Debug, clap::Args)]
@@ -16,7 +18,8 @@ pub struct Arguments {
 }
 
 pub fn run(context: &Context, arguments: &Arguments) -> Result<Outcome> {
-    let (name, path) = arguments.place.split_once(':').ok_or_else(|| Error::Usage(format!("Not RUN:PATH: {:?}", arguments.place)))?;
+    let (name, path) =
+        arguments.place.split_once(':').ok_or_else(|| Error::Usage(format!("Not RUN:PATH: {:?}", arguments.place)))?;
     let store = context.open()?;
     let runs = context.runs(&store)?;
     let run = context.find(&store, &runs, name)?;
@@ -25,10 +28,31 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Outcome> {
     let mut damage = None;
     let files = store.readable_files_of(run.start.snapshot, |error| damage = Some(error))?;
     match (files.entries.get(&tracked), damage) {
-        (Some(Entry::File { id, bytes, .. }), _) => print_bytes(&store.file(*id, *bytes)?)?,
-        (Some(Entry::Symlink { target }), _) => print_bytes(target)?,
+        (Some(Entry::File { id, bytes, .. }), _) => print_content(context, &tracked, &store.file(*id, *bytes)?)?,
+        (Some(Entry::Symlink { target }), _) => print_content(context, &tracked, target)?,
         (None, Some(damage)) => return Err(damage),
         (None, None) => return Err(no_such_path()),
     }
     Ok(Outcome::Done)
+}
+
+/// Prints content as it is, or as JSON: in `text`, or in base64 in `content` where it is not UTF-8.
+fn print_content(context: &Context, path: &TrackedPath, content: &[u8]) -> Result<()> {
+    if !context.json {
+        return print_bytes(content);
+    }
+    #[derive(Serialize)]
+    struct Json<'a> {
+        #[serde(flatten)]
+        path: &'a TrackedPath,
+        bytes: usize,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        text: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        content: Option<String>,
+    }
+    let text = std::str::from_utf8(content).ok();
+    let in_base64 = || base64::engine::general_purpose::STANDARD.encode(content);
+    let content_field = if text.is_none() { Some(in_base64()) } else { None };
+    print_json(&Json { path, bytes: content.len(), text, content: content_field })
 }

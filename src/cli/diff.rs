@@ -43,8 +43,14 @@ fn text(diff: &Diff, stat: bool, colours: bool) -> String {
     let (bold, red, green, cyan) = ("1", "31", "32", "36");
     let mut out = String::new();
     for change in &diff.params {
-        let shown = |value: &Option<serde_json::Value>| value.as_ref().map_or_else(|| "(none)".to_owned(), ToString::to_string);
-        out += &format!("param {}: {} -> {}\n", change.name, paint(red, &shown(&change.old)), paint(green, &shown(&change.new)));
+        let shown =
+            |value: &Option<serde_json::Value>| value.as_ref().map_or_else(|| "(none)".to_owned(), ToString::to_string);
+        out += &format!(
+            "param {}: {} -> {}\n",
+            change.name,
+            paint(red, &shown(&change.old)),
+            paint(green, &shown(&change.new))
+        );
     }
     if stat {
         let width = diff.files.iter().map(|change| change.path.to_string().chars().count()).max().unwrap_or(0);

@@ -12,6 +12,7 @@ mod log;
 mod output;
 mod reindex;
 mod report;
+mod report_html;
 mod restore;
 mod show;
 mod verify;

@@ -64,7 +64,9 @@ pub fn error(error: &Error) {
         Error::NameInUse { .. } => Some("choose another --run name, or leave it out"),
         Error::NoSuchPath { .. } => Some("`runsnap show RUN` lists its files"),
         Error::NotEmpty { .. } => Some("choose a new folder, or --force to write into this one"),
-        Error::Missing { .. } | Error::Damaged { .. } => Some("`runsnap verify --read-data` tells what is hit"),
+        Error::Missing { .. } | Error::MissingBase { .. } | Error::Damaged { .. } => {
+            Some("`runsnap verify --read-data` tells what is hit")
+        }
         Error::Io { source, .. } => match source.kind() {
             io::ErrorKind::StorageFull => Some("free some space and try again: nothing that was stored is lost"),
             io::ErrorKind::ReadOnlyFilesystem => Some("captures need a store that can be written"),
@@ -95,7 +97,7 @@ pub fn counted(count: u64, one: &str, many: &str) -> String {
     let digits = count.to_string();
     let mut out = String::new();
     for (n, digit) in digits.chars().enumerate() {
-        if n > 0 && (digits.len() - n) % 3 == 0 {
+        if n > 0 && (digits.len() - n).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -106,10 +108,13 @@ pub fn counted(count: u64, one: &str, many: &str) -> String {
 /// Text in columns, the first row being the heading; numbers to the right.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let is_number = |column: usize| {
-        let mut cells = rows.iter().skip(1).filter_map(|row| row.get(column)).filter(|cell| !cell.is_empty()).peekable();
+        let mut cells =
+            rows.iter().skip(1).filter_map(|row| row.get(column)).filter(|cell| !cell.is_empty()).peekable();
         cells.peek().is_some() && cells.all(|cell| cell.chars().next().is_some_and(|c| c.is_ascii_digit() || c == '-'))
     };
     let right: Vec<bool> = (0..columns).map(is_number).collect();

@@ -1,9 +1,12 @@
-use runsnap::Result;
+use std::path::PathBuf;
+
 use runsnap::operations::report::{Report, Usage, report};
 use runsnap::store::Run;
+use runsnap::{Error, Result};
 
 use super::context::Context;
 use super::output::{Outcome, bytes, counted, print, print_json, table, warn};
+use super::report_html::page;
 
 /// Report what the store saves over full copies
 #[derive(Debug, clap::Args)]
@@ -11,6 +14,9 @@ pub struct Arguments {
     /// Count the runs of this sweep alone
     #[arg(long, value_name = "NAME")]
     sweep: Option<String>,
+    /// Write a page for a browser as well
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 pub fn run(context: &Context, arguments: &Arguments) -> Result<Outcome> {
@@ -20,6 +26,9 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Outcome> {
     let report = report(&store, &all, arguments.sweep.as_deref())?;
     for problem in &report.problems {
         warn(problem);
+    }
+    if let Some(file) = &arguments.html {
+        std::fs::write(file, page(&report)).map_err(|e| Error::io("write", file, e))?;
     }
     if context.json {
         print_json(&report)?;
@@ -37,7 +46,12 @@ fn text(report: &Report) -> String {
         counted(copies.snapshots, "different snapshot", "different snapshots")
     );
     let mut rows = vec![["", "BYTES", "ON DISK", "FILES"].map(str::to_owned).to_vec()];
-    rows.push(vec!["full copies".to_owned(), bytes(copies.logical_bytes), String::new(), copies.logical_files.to_string()]);
+    rows.push(vec![
+        "full copies".to_owned(),
+        bytes(copies.logical_bytes),
+        String::new(),
+        copies.logical_files.to_string(),
+    ]);
     let parts = [
         ("packs", report.packs),
         ("index", report.index),

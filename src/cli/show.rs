@@ -59,7 +59,9 @@ fn text(run: &Run, files: &std::collections::BTreeMap<runsnap::tracked_path::Tra
     let mut out = String::new();
     let mut line = |name: &str, value: String| out += &format!("{name:<12} {value}\n");
     line("run", start.run.to_string());
-    for (name, value) in [("name", &start.name), ("sweep", &start.sweep), ("host", &start.host), ("git commit", &start.git_commit)] {
+    for (name, value) in
+        [("name", &start.name), ("sweep", &start.sweep), ("host", &start.host), ("git commit", &start.git_commit)]
+    {
         if let Some(value) = value {
             line(name, value.clone());
         }

@@ -118,8 +118,13 @@ impl Index {
             connection.execute_batch("PRAGMA page_size = 1024; PRAGMA synchronous = OFF; BEGIN IMMEDIATE;")?;
             if connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))? == 0 {
                 connection.execute_batch(DDL)?;
-                connection.execute("INSERT INTO store VALUES (?1, ?2)", params![store.to_string(), generation.cast_signed()])?;
-                connection.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"))?;
+                connection.execute(
+                    "INSERT INTO store VALUES (?1, ?2)",
+                    params![store.to_string(), generation.cast_signed()],
+                )?;
+                connection.execute_batch(&format!(
+                    "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
+                ))?;
             }
             connection.execute_batch("COMMIT")?;
             Ok::<_, IndexError>(Self { connection })
@@ -171,30 +176,35 @@ impl Index {
     /// The places of the objects with a key: number of the pack, place in its table.
     pub fn places(&self, key: u64) -> Result<Vec<(i64, u64)>, IndexError> {
         let mut statement = self.connection.prepare_cached("SELECT pack, ordinal FROM objects WHERE key = ?1")?;
-        let rows = statement.query_map([key.cast_signed()], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
+        let rows =
+            statement.query_map([key.cast_signed()], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
         rows.collect()
     }
 
     /// The ordinals that the index has for a pack, sorted, with their keys.
     pub fn objects_of(&self, pack: i64) -> Result<Vec<(u64, u64)>, IndexError> {
-        let mut statement = self.connection.prepare_cached("SELECT ordinal, key FROM objects WHERE pack = ?1 ORDER BY ordinal")?;
-        let rows = statement
-            .query_map([pack], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned())))?;
+        let mut statement =
+            self.connection.prepare_cached("SELECT ordinal, key FROM objects WHERE pack = ?1 ORDER BY ordinal")?;
+        let rows = statement.query_map([pack], |row| {
+            Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned()))
+        })?;
         rows.collect()
     }
 
     /// The runs of that name.
     pub fn runs_named(&self, name: &str) -> Result<Vec<IndexedRun>, IndexError> {
-        let mut statement =
-            self.connection.prepare_cached("SELECT journal, offset, run, name FROM runs WHERE key = ?1 AND name = ?2")?;
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT journal, offset, run, name FROM runs WHERE key = ?1 AND name = ?2")?;
         let rows = statement.query_map(params![run_key(RunId([0; 16]), Some(name)), name], indexed_run)?;
         rows.collect()
     }
 
     /// The runs whose records are in a journal.
     pub fn runs_in(&self, journal: i64) -> Result<Vec<IndexedRun>, IndexError> {
-        let mut statement =
-            self.connection.prepare_cached("SELECT journal, offset, run, name FROM runs WHERE journal = ?1 ORDER BY offset")?;
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT journal, offset, run, name FROM runs WHERE journal = ?1 ORDER BY offset")?;
         let rows = statement.query_map([journal], indexed_run)?;
         rows.collect()
     }
@@ -234,7 +244,12 @@ impl Index {
                 }
                 add_pack.execute(params![pack.name, pack.bytes.cast_signed()])?;
                 let number = transaction.last_insert_rowid();
-                rows.extend(pack.objects.iter().enumerate().map(|(ordinal, id)| (id.key().cast_signed(), number, ordinal as i64)));
+                rows.extend(
+                    pack.objects
+                        .iter()
+                        .enumerate()
+                        .map(|(ordinal, id)| (id.key().cast_signed(), number, ordinal as i64)),
+                );
             }
             // In the order of the key pages are filled once, not split over and over.
             rows.sort_unstable();

@@ -12,7 +12,7 @@ use crate::id::StoreId;
 use crate::storage::{Storage, WriteFile, parent};
 
 pub use payload::{decode_record, encode_record};
-pub use scan::{Item, scan};
+pub use scan::{Item, mend, scan};
 
 /// The first bytes of every journal.
 pub const MAGIC: [u8; 8] = *b"RUNSNAPJ";
@@ -96,7 +96,10 @@ impl JournalWriter {
     /// After an error the journal's end is unknown: drop the writer and go on in a new journal.
     pub fn append(&mut self, payloads: &[Vec<u8>]) -> Result<()> {
         if let Some(long) = payloads.iter().find(|p| p.len() > MAX_PAYLOAD_BYTES) {
-            return Err(Error::Usage(format!("A run record of {} bytes is over the limit of {MAX_PAYLOAD_BYTES}", long.len())));
+            return Err(Error::Usage(format!(
+                "A run record of {} bytes is over the limit of {MAX_PAYLOAD_BYTES}",
+                long.len()
+            )));
         }
         let records: Vec<u8> = payloads.iter().flat_map(|p| encode_framed(p)).collect();
         self.file.write(&records)?;

@@ -5,6 +5,9 @@ use memchr::memmem;
 use super::{MARKER, MAX_PAYLOAD_BYTES, RECORD_HEAD_BYTES, RECORD_TAIL_BYTES, checksum};
 use crate::decode::Decoder;
 
+/// Longer damage is not searched for a flipped bit: each try hashes all of it.
+const MAX_MENDED_BYTES: usize = 4096;
+
 /// What stands at a place of a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item<'a> {
@@ -51,7 +54,9 @@ fn parse(bytes: &[u8]) -> Parsed<'_> {
     if length > MAX_PAYLOAD_BYTES {
         return Parsed::Wrong;
     }
-    let (Ok(payload), Ok(sum)) = (decoder.take(length), decoder.array::<RECORD_TAIL_BYTES>()) else { return Parsed::Short };
+    let (Ok(payload), Ok(sum)) = (decoder.take(length), decoder.array::<RECORD_TAIL_BYTES>()) else {
+        return Parsed::Short;
+    };
     if checksum(&[bytes.get(..RECORD_HEAD_BYTES).unwrap_or_default(), payload]) != sum {
         return Parsed::Wrong;
     }
@@ -71,14 +76,41 @@ pub fn scan(bytes: &[u8]) -> impl Iterator<Item = Item<'_>> {
             }
             Parsed::Short => true,
             // After a power cut a file may have its new length and zeros in place of what was never flushed.
-            Parsed::Wrong => rest.last_chunk::<RECORD_TAIL_BYTES>().unwrap_or(&[0; RECORD_TAIL_BYTES]) == &[0; RECORD_TAIL_BYTES],
+            Parsed::Wrong => {
+                rest.last_chunk::<RECORD_TAIL_BYTES>().unwrap_or(&[0; RECORD_TAIL_BYTES]) == &[0; RECORD_TAIL_BYTES]
+            }
         };
         let next = memmem::find_iter(rest.get(1..).unwrap_or_default(), &MARKER)
             .map(|found| found + 1)
             .find(|&found| matches!(rest.get(found..).map(parse), Some(Parsed::Whole { .. })));
         at = next.map_or(bytes.len(), |next| offset + next);
-        Some(if unfinished && next.is_none() { Item::Unfinished { offset, end: at } } else { Item::Damage { offset, end: at } })
+        Some(if unfinished && next.is_none() {
+            Item::Unfinished { offset, end: at }
+        } else {
+            Item::Damage { offset, end: at }
+        })
     })
+}
+
+/// Finds the one flipped bit that kept `bytes` from being a record, and gives the payload without it.
+///
+/// The checksum has 64 bits: no other payload could have it by chance.
+pub fn mend(bytes: &[u8]) -> Option<Vec<u8>> {
+    if bytes.len() > MAX_MENDED_BYTES {
+        return None;
+    }
+    let mut tried = bytes.to_vec();
+    for bit in 0..bytes.len() * 8 {
+        let mask = 1 << (bit % 8);
+        *tried.get_mut(bit / 8)? ^= mask;
+        if let Parsed::Whole { payload, bytes: length } = parse(&tried) {
+            if length == bytes.len() {
+                return Some(payload.to_vec());
+            }
+        }
+        *tried.get_mut(bit / 8)? ^= mask;
+    }
+    None
 }
 
 #[cfg(test)]
@@ -118,6 +150,18 @@ mod tests {
             left.remove(hit);
             assert_eq!(payloads(&hurt), left, "bit {at}");
             assert!(scan(&hurt).any(|item| !matches!(item, Item::Record { .. })));
+        }
+    }
+
+    #[test]
+    fn one_flipped_bit_can_be_undone() {
+        let record = encode_framed(b"the third one");
+        for at in 0..record.len() * 8 {
+            let mut hurt = record.clone();
+            hurt[at / 8] ^= 1 << (at % 8);
+            assert_eq!(mend(&hurt).as_deref(), Some(&b"the third one"[..]), "bit {at}");
+            hurt[(at / 8 + 1) % record.len()] ^= 1;
+            assert_eq!(mend(&hurt), None, "bit {at} and another");
         }
     }
 

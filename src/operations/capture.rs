@@ -16,7 +16,8 @@ use crate::id::{ObjectId, RunId, random_bytes};
 use crate::pack::format::ObjectKind;
 use crate::progress::Progress;
 use crate::run_record::{
-    FileStatus, LeftOut, LeftOutReason, RunFolder, RunRecord, RunStart, StatusOf, TrackedBy, check_label, check_name, now,
+    FileStatus, LeftOut, LeftOutReason, RunFolder, RunRecord, RunStart, StatusOf, TrackedBy, check_label, check_name,
+    now,
 };
 use crate::snapshot::{ChunkRef, Entry, Snapshot, build_trees, encode_chunks, is_valid_target};
 use crate::store::location::{project_of, project_root};
@@ -263,7 +264,12 @@ fn select(root: &Path, store: &Path, target: &Target) -> Result<(Selection, Opti
     };
     let tracked = entry.strip_prefix(root).ok().and_then(TrackedPath::from_path);
     let path = tracked.ok_or_else(|| Error::Usage(format!("Its name cannot be stored: {}", entry.display())))?;
-    let entry_point = EntryPoint { path: path.clone(), kind: EntryPointKind::Script, found_by: FoundBy::CommandLine, confidence: 1.0 };
+    let entry_point = EntryPoint {
+        path: path.clone(),
+        kind: EntryPointKind::Script,
+        found_by: FoundBy::CommandLine,
+        confidence: 1.0,
+    };
     let mut warnings = Vec::new();
     let selection = strategy_yaml::select(root, &entry, Some(store), &mut warnings).unwrap_or_else(|| {
         let mut alone = Selection::new(TrackedBy::EntryPointOnly);
@@ -310,7 +316,13 @@ impl<'a> Taking<'a> {
         Self { selection, base, entries: BTreeMap::new(), statuses: Vec::new() }
     }
 
-    fn take_all(&mut self, writer: &mut Writer<'_>, store: &Store, include_secrets: bool, progress: &dyn Progress) -> Result<()> {
+    fn take_all(
+        &mut self,
+        writer: &mut Writer<'_>,
+        store: &Store,
+        include_secrets: bool,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         let files = std::mem::take(&mut self.selection.files);
         progress.begin("Reading", files.len() as u64);
         // Files of one kind stand together in the packs: they compress better side by side.
@@ -340,7 +352,14 @@ impl<'a> Taking<'a> {
         Ok(())
     }
 
-    fn take(&mut self, writer: &mut Writer<'_>, store: &Store, tracked: &TrackedPath, path: &Path, read: Read) -> Result<()> {
+    fn take(
+        &mut self,
+        writer: &mut Writer<'_>,
+        store: &Store,
+        tracked: &TrackedPath,
+        path: &Path,
+        read: Read,
+    ) -> Result<()> {
         let mut stable = read.stable;
         let entry = match read.outcome {
             Outcome::Known(entry) => entry,
@@ -355,18 +374,28 @@ impl<'a> Taking<'a> {
                     stable = held_still;
                     entry
                 }
-                Err(error) => return Ok(self.leave_out(tracked, reason_of(&error), Some(error.kind().to_string()))),
+                Err(error) => {
+                    self.leave_out(tracked, reason_of(&error), Some(error.kind().to_string()));
+                    return Ok(());
+                }
             },
-            Outcome::LeftOut(reason, detail) => return Ok(self.leave_out(tracked, reason, detail)),
+            Outcome::LeftOut(reason, detail) => {
+                self.leave_out(tracked, reason, detail);
+                return Ok(());
+            }
         };
         if !stable {
             self.statuses.push(StatusOf { path: tracked.clone(), status: FileStatus::Changing });
-            self.selection.warnings.push(format!("{tracked} changed each time it was read: what is stored may mix two states"));
+            self.selection
+                .warnings
+                .push(format!("{tracked} changed each time it was read: what is stored may mix two states"));
             self.selection.has_problems = true;
         }
         for token in &read.tokens {
             let place = format!("{tracked}:{}", token.line);
-            self.selection.warnings.push(format!("{place} holds what looks like a {}; it is stored with the code", token.kind));
+            self.selection
+                .warnings
+                .push(format!("{place} holds what looks like a {}; it is stored with the code", token.kind));
         }
         self.entries.insert(tracked.clone(), entry);
         Ok(())
@@ -376,7 +405,14 @@ impl<'a> Taking<'a> {
         self.selection.left_out.push(LeftOut { path: path.clone(), reason, detail });
     }
 
-    fn add_content(&self, writer: &mut Writer<'_>, store: &Store, path: &TrackedPath, id: ObjectId, content: Vec<u8>) -> Result<()> {
+    fn add_content(
+        &self,
+        writer: &mut Writer<'_>,
+        store: &Store,
+        path: &TrackedPath,
+        id: ObjectId,
+        content: Vec<u8>,
+    ) -> Result<()> {
         let older = match self.base.entries.get(path) {
             Some(Entry::File { id, bytes, .. }) => store.chunks_of(*id, *bytes).unwrap_or_default(),
             _ => Vec::new(),
@@ -453,7 +489,8 @@ fn try_read(tracked: &TrackedPath, path: &Path, writer: &Writer<'_>, include_sec
     let id = ObjectId::of(&bytes);
     let entry = Entry::File { id, bytes: bytes.len() as u64, executable: content.executable };
     let tokens = secrets::find_tokens(&bytes);
-    let outcome = if is_stored(writer, id, bytes.len() as u64) { Outcome::Known(entry) } else { Outcome::New(entry, bytes) };
+    let outcome =
+        if is_stored(writer, id, bytes.len() as u64) { Outcome::Known(entry) } else { Outcome::New(entry, bytes) };
     Ok(Read { outcome, stable: content.stable, tokens })
 }
 
@@ -527,7 +564,8 @@ fn stream_file(writer: &mut Writer<'_>, store: &Store, path: &Path) -> Result<io
 /// Between two chunks that both versions have, the i-th new chunk goes with the i-th that is gone.
 fn replaced_chunks(new: &[ChunkRef], old: &[ChunkRef]) -> Vec<Option<ObjectId>> {
     let place_in_old: HashMap<ObjectId, usize> = old.iter().enumerate().map(|(n, chunk)| (chunk.id, n)).collect();
-    let kept: std::collections::HashSet<ObjectId> = new.iter().map(|chunk| chunk.id).filter(|id| place_in_old.contains_key(id)).collect();
+    let kept: std::collections::HashSet<ObjectId> =
+        new.iter().map(|chunk| chunk.id).filter(|id| place_in_old.contains_key(id)).collect();
     let mut next = 0;
     new.iter()
         .map(|chunk| {

@@ -81,11 +81,18 @@ pub fn open(path: &Path) -> io::Result<File> {
         options.custom_flags(flags.bits().cast_signed());
     }
     let file = options.open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "no longer a regular file")) }
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "no longer a regular file"))
+    }
 }
 
 /// Reads a whole file of which `read` makes a value of a given length; equal values mean equal bytes.
-pub fn read_stable<T: PartialEq>(path: &Path, read: impl Fn(&mut File) -> io::Result<(T, u64)>) -> io::Result<Content<T>> {
+pub fn read_stable<T: PartialEq>(
+    path: &Path,
+    read: impl Fn(&mut File) -> io::Result<(T, u64)>,
+) -> io::Result<Content<T>> {
     settle(|| {
         let mut file = open(path)?;
         let before = Stat::of(&file.metadata()?);

@@ -34,7 +34,9 @@ pub fn reindex(store: Store) -> Result<Reindexed> {
     let runs = store.runs()?;
     let mut problems: Vec<String> = store.catalog().take_damaged().iter().map(Error::to_string).collect();
     let in_journals = runs.problems.iter().filter(|problem| !problem.unfinished);
-    problems.extend(in_journals.map(|p| format!("Damaged: {}: bytes {} to {}: {}", p.path.display(), p.offset, p.end, p.reason)));
+    problems.extend(
+        in_journals.map(|p| format!("Damaged: {}: bytes {} to {}: {}", p.path.display(), p.offset, p.end, p.reason)),
+    );
     Ok(Reindexed {
         packs: packs.len() as u64,
         objects: packs.iter().map(|pack| pack.objects.len() as u64).sum(),

@@ -138,7 +138,9 @@ pub fn report(store: &Store, runs: &[&Run], sweep: Option<&str>) -> Result<Repor
         let label = run.start.sweep.as_deref();
         if sweep.is_none() || sweep == label {
             by_sweep.entry(label).or_default().push(run);
-            facts.entry(run.start.snapshot).or_insert_with(|| snapshot_facts(store, run.start.snapshot, &mut report.problems));
+            facts
+                .entry(run.start.snapshot)
+                .or_insert_with(|| snapshot_facts(store, run.start.snapshot, &mut report.problems));
         }
     }
     let mut all = HashSet::new();

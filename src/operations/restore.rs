@@ -64,7 +64,8 @@ pub fn restore(store: &Store, run: &Run, options: &RestoreOptions, progress: &dy
         problems.push(format!("Not restored: {path} ({error})"));
     };
     let existing = if options.force { Existing::Replace } else { Existing::Refuse };
-    let (links, contents): (Vec<_>, Vec<_>) = wanted.iter().partition(|(_, entry)| matches!(entry, Entry::Symlink { .. }));
+    let (links, contents): (Vec<_>, Vec<_>) =
+        wanted.iter().partition(|(_, entry)| matches!(entry, Entry::Symlink { .. }));
     let restored = |path: &TrackedPath, result: Result<u64>| match result {
         Ok(bytes) => {
             progress.advance(1);
@@ -85,9 +86,7 @@ pub fn restore(store: &Store, run: &Run, options: &RestoreOptions, progress: &dy
     let linked: Vec<u64> = links
         .iter()
         .filter_map(|(path, entry)| match entry {
-            Entry::Symlink { target: to } => {
-                restored(path, target.link(path, to, existing).map(|()| to.len() as u64))
-            }
+            Entry::Symlink { target: to } => restored(path, target.link(path, to, existing).map(|()| to.len() as u64)),
             Entry::File { .. } => None,
         })
         .collect();
@@ -118,7 +117,8 @@ fn choose(
     for text in paths {
         let no_such_path = || Error::NoSuchPath { run: run.label(), path: text.clone() };
         let path = TrackedPath::from_path(Path::new(text)).ok_or_else(no_such_path)?;
-        let found: Vec<_> = all.iter().filter(|(p, _)| p.is_within(&path)).map(|(p, e)| (p.clone(), e.clone())).collect();
+        let found: Vec<_> =
+            all.iter().filter(|(p, _)| p.is_within(&path)).map(|(p, e)| (p.clone(), e.clone())).collect();
         if found.is_empty() && !is_damaged {
             return Err(no_such_path());
         }
@@ -146,7 +146,13 @@ fn by_frame<'f>(store: &Store, files: Vec<File<'f>>) -> Vec<Vec<File<'f>>> {
     groups.into_values().flat_map(|group| group.chunks(64).map(<[_]>::to_vec).collect::<Vec<_>>()).collect()
 }
 
-fn write_file(store: &Store, target: &RestoreFolder, path: &TrackedPath, entry: &Entry, existing: Existing) -> Result<u64> {
+fn write_file(
+    store: &Store,
+    target: &RestoreFolder,
+    path: &TrackedPath,
+    entry: &Entry,
+    existing: Existing,
+) -> Result<u64> {
     let Entry::File { id, bytes, executable } = entry else { return Ok(0) };
     let chunks = store.chunks_of(*id, *bytes)?;
     if chunks.len() <= 1 {
@@ -157,7 +163,10 @@ fn write_file(store: &Store, target: &RestoreFolder, path: &TrackedPath, entry: 
         };
         let content = content.as_deref().unwrap_or_default();
         if content.len() as u64 != *bytes {
-            return Err(Error::damaged(store.storage().root(), format!("file {id} has {} bytes in place of {bytes}", content.len())));
+            return Err(Error::damaged(
+                store.storage().root(),
+                format!("file {id} has {} bytes in place of {bytes}", content.len()),
+            ));
         }
         target.write(path, *executable, existing, |file| file.write(content))?;
     } else {

@@ -61,7 +61,9 @@ mod platform {
 
     use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, symlinkat, unlinkat};
 
-    use super::{Error, Existing, Path, PathBuf, RestoredFile, Result, TrackedPath, in_the_way, io, is_empty, random_name};
+    use super::{
+        Error, Existing, Path, PathBuf, RestoredFile, Result, TrackedPath, in_the_way, io, is_empty, random_name,
+    };
 
     const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::RDONLY);
 
@@ -204,7 +206,9 @@ mod platform {
 
 #[cfg(not(unix))]
 mod platform {
-    use super::{Error, Existing, Path, PathBuf, RestoredFile, Result, TrackedPath, in_the_way, io, is_empty, random_name};
+    use super::{
+        Error, Existing, Path, PathBuf, RestoredFile, Result, TrackedPath, in_the_way, io, is_empty, random_name,
+    };
 
     /// A folder to restore into.
     pub struct RestoreFolder {
@@ -226,7 +230,9 @@ mod platform {
             let relative = path.to_path().ok_or_else(|| Error::io("write", &self.path, invalid()))?;
             let full = self.path.join(relative);
             let mut folder = self.path.clone();
-            for part in full.parent().unwrap_or(&self.path).strip_prefix(&self.path).unwrap_or(Path::new("")).components() {
+            for part in
+                full.parent().unwrap_or(&self.path).strip_prefix(&self.path).unwrap_or(Path::new("")).components()
+            {
                 folder.push(part);
                 match folder.symlink_metadata() {
                     Ok(metadata) if metadata.is_dir() => {}

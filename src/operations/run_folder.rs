@@ -63,7 +63,9 @@ impl Manifest {
 
     /// Reads a manifest's content.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        serde_json::from_slice::<Self>(bytes).ok().filter(|m| m.format == MANIFEST_FORMAT && m.version == MANIFEST_VERSION)
+        serde_json::from_slice::<Self>(bytes)
+            .ok()
+            .filter(|m| m.format == MANIFEST_FORMAT && m.version == MANIFEST_VERSION)
     }
 }
 
@@ -130,8 +132,12 @@ pub struct FileLine<'a> {
 }
 
 /// The files of a run as JSON shows them.
-pub fn file_lines<'a>(start: &RunStart, files: impl IntoIterator<Item = (&'a TrackedPath, &'a Entry)>) -> Vec<FileLine<'a>> {
-    let status = |path: &TrackedPath| start.statuses.iter().find(|s| s.path == *path).map_or(start.file_status, |s| s.status);
+pub fn file_lines<'a>(
+    start: &RunStart,
+    files: impl IntoIterator<Item = (&'a TrackedPath, &'a Entry)>,
+) -> Vec<FileLine<'a>> {
+    let status =
+        |path: &TrackedPath| start.statuses.iter().find(|s| s.path == *path).map_or(start.file_status, |s| s.status);
     let line = |(path, entry): (&'a TrackedPath, &Entry)| match entry {
         Entry::File { id, bytes, executable } => FileLine {
             path,
@@ -161,11 +167,16 @@ pub fn file_lines<'a>(start: &RunStart, files: impl IntoIterator<Item = (&'a Tra
 }
 
 /// The content of `metadata/backtest_metadata.json`: rustybt's fields, then ours.
-pub fn metadata<'a>(start: &RunStart, store: StoreId, files: impl IntoIterator<Item = (&'a TrackedPath, &'a Entry)>) -> Vec<u8> {
+pub fn metadata<'a>(
+    start: &RunStart,
+    store: StoreId,
+    files: impl IntoIterator<Item = (&'a TrackedPath, &'a Entry)>,
+) -> Vec<u8> {
     let lines = file_lines(start, files);
     let captured_files: Vec<String> =
         lines.iter().map(|line| String::from_utf8_lossy(line.path.as_bytes()).into_owned()).collect();
-    let entry_point = start.entry_point.as_ref().map(|entry| String::from_utf8_lossy(entry.path.as_bytes()).into_owned());
+    let entry_point =
+        start.entry_point.as_ref().map(|entry| String::from_utf8_lossy(entry.path.as_bytes()).into_owned());
     let yaml = start.tracked_by == TrackedBy::StrategyYaml;
     to_json(&Metadata {
         backtest_id: start.name.clone().unwrap_or_else(|| start.run.to_string()),

@@ -98,12 +98,12 @@ impl Verification<'_> {
         self.shown(&self.store.storage().full_path(path))
     }
 
-    fn blame(&mut self, file: String, what: impl Into<String>) -> &mut Problem {
-        let problem = Problem { file, what: what.into(), runs: BTreeSet::new(), paths: BTreeSet::new() };
-        self.out.problems.push(problem);
-        // Just pushed.
-        let last = self.out.problems.len() - 1;
-        &mut self.out.problems[last]
+    fn blame(&mut self, file: String, what: impl Into<String>) {
+        self.blame_for(file, what, BTreeSet::new(), BTreeSet::new());
+    }
+
+    fn blame_for(&mut self, file: String, what: impl Into<String>, runs: BTreeSet<String>, paths: BTreeSet<String>) {
+        self.out.problems.push(Problem { file, what: what.into(), runs, paths });
     }
 
     fn blame_error(&mut self, error: &Error) {
@@ -134,7 +134,9 @@ impl Verification<'_> {
                 Ok(length) => {
                     cut.insert(name.clone());
                     let hit = runs_between(name, length.saturating_sub(1), u64::MAX);
-                    let what = format!("cut short: {length} bytes of the {bytes} that were flushed; the runs recorded after that are lost");
+                    let what = format!(
+                        "cut short: {length} bytes of the {bytes} that were flushed; the runs recorded after that are lost"
+                    );
                     (what, hit)
                 }
                 Err(error) if error.is_not_found() => {
@@ -142,7 +144,7 @@ impl Verification<'_> {
                 }
                 Err(error) => (error.to_string(), BTreeSet::new()),
             };
-            self.blame(self.full(&path), what.0).runs = what.1;
+            self.blame_for(self.full(&path), what.0, what.1, BTreeSet::new());
         }
         for problem in &runs.problems {
             let file = self.shown(&problem.path);
@@ -155,7 +157,7 @@ impl Verification<'_> {
                 continue;
             }
             let hit = runs_between(&problem.name, problem.offset, problem.end);
-            self.blame(file, place).runs = hit;
+            self.blame_for(file, place, hit, BTreeSet::new());
         }
         Ok(())
     }
@@ -180,7 +182,12 @@ impl Verification<'_> {
                             object.kind != ObjectKind::ChunkList && ObjectId::of(bytes) != object.id
                         };
                         let blame = |object: &crate::pack::Object| {
-                            let what = format!("frame at byte {}: {} {} does not have its hash", frame.offset, object.kind.word(), object.id);
+                            let what = format!(
+                                "frame at byte {}: {} {} does not have its hash",
+                                frame.offset,
+                                object.kind.word(),
+                                object.id
+                            );
                             ((object.kind, object.id), (file.clone(), what))
                         };
                         objects.iter().filter(is_bad).map(blame).collect::<Vec<_>>()
@@ -263,11 +270,7 @@ impl Verification<'_> {
                         problem.runs.extend(labels.iter().cloned());
                         problem.paths.extend(paths);
                     }
-                    None => {
-                        let problem = self.blame(file, what);
-                        problem.runs = labels.clone();
-                        problem.paths = paths;
-                    }
+                    None => self.blame_for(file, what, labels.clone(), paths),
                 }
             }
             drop(files);
@@ -279,11 +282,19 @@ impl Verification<'_> {
     /// Packs that the index or a run record names and that are not there.
     fn missing_packs(&self, runs: &Runs, packs: &[Arc<Pack>]) -> Vec<String> {
         let present: HashSet<&str> = packs.iter().map(|pack| pack.name()).collect();
-        let indexed = self.store.catalog().ask_index(|index| index.packs()).unwrap_or_default().into_iter().map(|p| p.name);
-        let recorded = runs.runs.iter().flat_map(|run| run.start.packs.iter().map(|name| format!("{name}{PACK_ENDING}")));
-        let missing: BTreeSet<String> = indexed.chain(recorded).filter(|name| !present.contains(name.as_str())).collect();
+        let indexed =
+            self.store.catalog().ask_index(|index| index.packs()).unwrap_or_default().into_iter().map(|p| p.name);
+        let recorded =
+            runs.runs.iter().flat_map(|run| run.start.packs.iter().map(|name| format!("{name}{PACK_ENDING}")));
+        let missing: BTreeSet<String> =
+            indexed.chain(recorded).filter(|name| !present.contains(name.as_str())).collect();
         let path = |name: String| format!("{PACKS}/{name}");
-        missing.into_iter().map(path).filter(|p| self.store.storage().length(p).is_err()).map(|p| self.full(&p)).collect()
+        missing
+            .into_iter()
+            .map(path)
+            .filter(|p| self.store.storage().length(p).is_err())
+            .map(|p| self.full(&p))
+            .collect()
     }
 
     /// What is wrong with one snapshot: file to blame (where known), reason, and the paths hit.
@@ -319,7 +330,10 @@ impl Verification<'_> {
                     let bad = chunks.iter().find_map(|chunk| self.chunk_problem(chunk.id));
                     let mut wrong_whole = || {
                         let mut is_wrong = || self.store.read_file(*id, *bytes, |_| Ok(())).is_err();
-                        !chunks.iter().any(|chunk| chunk.id == *id) && *bytes > 0 && read_data && *large.entry(*id).or_insert_with(&mut is_wrong)
+                        !chunks.iter().any(|chunk| chunk.id == *id)
+                            && *bytes > 0
+                            && read_data
+                            && *large.entry(*id).or_insert_with(&mut is_wrong)
                     };
                     match bad {
                         Some(bad) => Some(bad),
@@ -353,7 +367,10 @@ impl Verification<'_> {
             }
             let storage = self.store.storage().at(Path::new(&folder.path));
             let manifest = run_folder::Manifest::of(&run.start, self.store.config().store).encode();
-            let expected = [(MANIFEST_PATH, run_folder::metadata_hash(&manifest)), (run_folder::METADATA_PATH, folder.metadata_hash.clone())];
+            let expected = [
+                (MANIFEST_PATH, run_folder::metadata_hash(&manifest)),
+                (run_folder::METADATA_PATH, folder.metadata_hash.clone()),
+            ];
             for (path, hash) in expected {
                 let what = match storage.read(path, 1 << 30) {
                     Ok(bytes) if run_folder::metadata_hash(&bytes) == hash => continue,
@@ -362,7 +379,7 @@ impl Verification<'_> {
                     Err(error) => error.to_string(),
                 };
                 let file = self.shown(&storage.full_path(path));
-                self.blame(file, what).runs.insert(run.label());
+                self.blame_for(file, what, BTreeSet::from([run.label()]), BTreeSet::new());
             }
         }
     }
@@ -370,7 +387,11 @@ impl Verification<'_> {
     fn leftovers(&mut self) -> Result<()> {
         let files = self.store.storage().list(TEMPORARY)?;
         if !files.is_empty() {
-            self.out.notes.push(format!("{} leftovers of captures under way or killed in {}", files.len(), self.full(TEMPORARY)));
+            self.out.notes.push(format!(
+                "{} leftovers of captures under way or killed in {}",
+                files.len(),
+                self.full(TEMPORARY)
+            ));
         }
         Ok(())
     }

@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn prefix_makes_a_small_edit_small() {
-        let old: Vec<u8> = (0..3000u32).flat_map(|i| format!("line {}\n", i.wrapping_mul(2654435761)).into_bytes()).collect();
+        let old: Vec<u8> =
+            (0..3000u32).flat_map(|i| format!("line {}\n", i.wrapping_mul(2654435761)).into_bytes()).collect();
         let mut new = old.clone();
         new.splice(20_000..20_003, *b"edited");
         let alone = compress(&new, &[], CAPTURE_LEVEL).expect("text compresses");

@@ -260,9 +260,27 @@ mod tests {
     fn sample() -> Vec<TableFrame> {
         let object = |byte: u8, bytes| TableObject { kind: ObjectKind::Chunk, id: ObjectId([byte; 32]), bytes };
         vec![
-            TableFrame { stored_bytes: 10, codec: Codec::Plain, prefix: Prefix::None, chain_position: 0, objects: vec![object(1, 4), object(2, 6)] },
-            TableFrame { stored_bytes: 300, codec: Codec::Zstd, prefix: Prefix::Anywhere(77), chain_position: 3, objects: vec![object(3, 70_000)] },
-            TableFrame { stored_bytes: 3, codec: Codec::Zstd, prefix: Prefix::Here(0), chain_position: 1, objects: vec![object(4, 9)] },
+            TableFrame {
+                stored_bytes: 10,
+                codec: Codec::Plain,
+                prefix: Prefix::None,
+                chain_position: 0,
+                objects: vec![object(1, 4), object(2, 6)],
+            },
+            TableFrame {
+                stored_bytes: 300,
+                codec: Codec::Zstd,
+                prefix: Prefix::Anywhere(77),
+                chain_position: 3,
+                objects: vec![object(3, 70_000)],
+            },
+            TableFrame {
+                stored_bytes: 3,
+                codec: Codec::Zstd,
+                prefix: Prefix::Here(0),
+                chain_position: 1,
+                objects: vec![object(4, 9)],
+            },
         ]
     }
 

@@ -109,7 +109,8 @@ impl Pack {
             return Err(damaged("the table's hash does not match".into()));
         }
         let table = decode_table(table).map_err(damaged)?;
-        let mut pack = Self { path: path.to_owned(), store, bytes, frames: Vec::with_capacity(table.len()), objects: Vec::new() };
+        let mut pack =
+            Self { path: path.to_owned(), store, bytes, frames: Vec::with_capacity(table.len()), objects: Vec::new() };
         let mut offset = HEADER_BYTES as u64;
         for (number, frame) in table.into_iter().enumerate() {
             let first = pack.objects.len();

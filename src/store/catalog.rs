@@ -141,7 +141,10 @@ impl Catalog {
         let slots: Vec<(usize, Arc<Slot>)> = {
             let state = self.read_state();
             let new = |slot: &usize| wanted(*slot) && !state.in_overlay.get(*slot).copied().unwrap_or(true);
-            (0..state.slots.len()).filter(new).filter_map(|slot| Some((slot, Arc::clone(state.slots.get(slot)?)))).collect()
+            (0..state.slots.len())
+                .filter(new)
+                .filter_map(|slot| Some((slot, Arc::clone(state.slots.get(slot)?))))
+                .collect()
         };
         let opened: Vec<(usize, Option<Arc<Pack>>)> = if slots.len() < 4 {
             slots.iter().map(|(number, slot)| (*number, self.open_slot(slot))).collect()
@@ -206,7 +209,10 @@ impl Catalog {
                 Some((*state.indexed.get(&pack)?, usize::try_from(ordinal).ok()?))
             });
             let overlaid = state.overlay.get(&key).into_iter().flatten().copied();
-            indexed.chain(overlaid).filter_map(|(slot, ordinal)| Some((Arc::clone(state.slots.get(slot)?), ordinal))).collect()
+            indexed
+                .chain(overlaid)
+                .filter_map(|(slot, ordinal)| Some((Arc::clone(state.slots.get(slot)?), ordinal)))
+                .collect()
         };
         let mut places: Vec<Place> = Vec::new();
         for (slot, ordinal) in candidates {
@@ -249,7 +255,13 @@ impl Catalog {
         let slots: Vec<Arc<Slot>> = {
             let state = self.read_state();
             let known: std::collections::HashSet<usize> = state.indexed.values().copied().collect();
-            state.slots.iter().enumerate().filter(|(n, _)| !known.contains(n)).map(|(_, slot)| Arc::clone(slot)).collect()
+            state
+                .slots
+                .iter()
+                .enumerate()
+                .filter(|(n, _)| !known.contains(n))
+                .map(|(_, slot)| Arc::clone(slot))
+                .collect()
         };
         slots.iter().filter_map(|slot| self.open_slot(slot)).collect()
     }

@@ -74,18 +74,27 @@ impl Config {
         let path = storage.full_path(CONFIG_PATH);
         let bytes = storage.read(CONFIG_PATH, MAX_BYTES)?;
         let damaged = |reason: String| Error::damaged(&path, reason);
-        let head: Head = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("not a store's configuration: {e}")))?;
+        let head: Head =
+            serde_json::from_slice(&bytes).map_err(|e| damaged(format!("not a store's configuration: {e}")))?;
         if head.format != FORMAT {
             return Err(damaged(format!("format is {:?}, not {FORMAT:?}", head.format)));
         }
         if head.version > VERSION {
-            return Err(Error::NewerFormat { path, found: head.version, known: VERSION });
+            // Where the checksum is right for the version known here, a bit has flipped and nothing is newer.
+            let known = serde_json::from_slice::<Self>(&bytes).map(|config| Self { version: VERSION, ..config });
+            return Err(match known {
+                Ok(config) if config.checksum == Some(config.checksum_of()) => {
+                    damaged(format!("its version has become {}", head.version))
+                }
+                _ => Error::NewerFormat { path, found: head.version, known: VERSION },
+            });
         }
         // Before the rest is read: a feature may have changed its form.
         if let Some(feature) = head.features.incompatible.first() {
             return Err(Error::UnknownFeature { path: storage.root().to_owned(), feature: feature.clone() });
         }
-        let config: Self = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("not a store's configuration: {e}")))?;
+        let config: Self =
+            serde_json::from_slice(&bytes).map_err(|e| damaged(format!("not a store's configuration: {e}")))?;
         if config.version == 0 {
             return Err(damaged("format version 0".into()));
         }

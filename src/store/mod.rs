@@ -19,8 +19,8 @@ use crate::pack::Pack;
 use crate::storage::{LocalStorage, Storage};
 
 pub use catalog::{Catalog, INDEX_PATH, PACK_ENDING, PACKS};
-pub use files::{Files, OUTSIDE_FOLDER};
 pub use config::{CONFIG_PATH, Config, Features};
+pub use files::{Files, OUTSIDE_FOLDER};
 pub use objects::{FrameCache, ObjectBytes};
 pub use runs::{JournalProblem, Run, Runs};
 pub use writer::Writer;
@@ -108,7 +108,8 @@ impl Store {
             Err(error) => return Err(error),
         };
         if missing {
-            let temporary = |what: &str| format!("{}/init-{what}-{:016x}.tmp", slot::TEMPORARY, u64::from_le_bytes(random_bytes()));
+            let temporary =
+                |what: &str| format!("{}/init-{what}-{:016x}.tmp", slot::TEMPORARY, u64::from_le_bytes(random_bytes()));
             crate::storage::write_whole(&*storage, &temporary("ignore"), GITIGNORE_PATH, b"*\n", false)?;
             let id = recover_id(&*storage).unwrap_or_else(|| StoreId(random_bytes()));
             // config.json comes last: a folder without it is no store yet.
@@ -142,11 +143,16 @@ impl Store {
         if let Some(problem) = &self.config_problem {
             return Err(Error::damaged(
                 self.storage.full_path(CONFIG_PATH),
-                format!("{problem}; nothing is written until `runsnap init --store {}` has made it again", self.storage.root().display()),
+                format!(
+                    "{problem}; nothing is written until `runsnap init --store {}` has made it again",
+                    self.storage.root().display()
+                ),
             ));
         }
         match self.config.features.read_only_compatible.first() {
-            Some(feature) => Err(Error::UnknownFeature { path: self.storage.root().to_owned(), feature: feature.clone() }),
+            Some(feature) => {
+                Err(Error::UnknownFeature { path: self.storage.root().to_owned(), feature: feature.clone() })
+            }
             None => Ok(()),
         }
     }
@@ -180,9 +186,12 @@ fn recover_id(storage: &dyn Storage) -> Option<StoreId> {
         .map(|pack| pack.store);
     from_pack.or_else(|| {
         storage.list(slot::JOURNALS).ok()?.iter().find_map(|file| {
-            let bytes = storage.read_range(&format!("{}/{}", slot::JOURNALS, file.name), 0, crate::journal::HEADER_BYTES).ok()?;
+            let bytes = storage
+                .read_range(&format!("{}/{}", slot::JOURNALS, file.name), 0, crate::journal::HEADER_BYTES)
+                .ok()?;
             let mut decoder = crate::decode::Decoder::new(&bytes);
-            let right = decoder.array::<8>().ok()? == crate::journal::MAGIC && decoder.u64().ok()? == u64::from(crate::journal::VERSION);
+            let right = decoder.array::<8>().ok()? == crate::journal::MAGIC
+                && decoder.u64().ok()? == u64::from(crate::journal::VERSION);
             right.then(|| decoder.array().ok().map(StoreId)).flatten()
         })
     })

@@ -156,7 +156,8 @@ impl Store {
     /// Reads a snapshot.
     pub fn snapshot(&self, id: ObjectId) -> Result<Snapshot> {
         let bytes = self.object(ObjectKind::Snapshot, id)?;
-        Snapshot::decode(&bytes).map_err(|reason| Error::damaged(self.storage.root(), format!("snapshot {id}: {reason}")))
+        Snapshot::decode(&bytes)
+            .map_err(|reason| Error::damaged(self.storage.root(), format!("snapshot {id}: {reason}")))
     }
 
     /// Reads a tree.
@@ -176,7 +177,8 @@ impl Store {
         }
         match self.object(ObjectKind::ChunkList, id) {
             Ok(list) => {
-                let damaged = |reason: String| Error::damaged(self.storage.root(), format!("chunk list of file {id}: {reason}"));
+                let damaged =
+                    |reason: String| Error::damaged(self.storage.root(), format!("chunk list of file {id}: {reason}"));
                 let chunks = decode_chunks(&list).map_err(damaged)?;
                 let total: u64 = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
                 if total != bytes {

@@ -15,6 +15,7 @@ use crate::id::{ObjectId, RunId};
 use crate::index::{IndexedFile, IndexedRun, JournalTail, NewRun};
 use crate::journal::{self, HEADER_BYTES, Item, MAX_JOURNAL_BYTES, decode_record};
 use crate::run_record::{RunRecord, RunStart};
+use crate::storage::StoredFile;
 
 /// Unindexed journal bytes from which the index is brought up to date.
 const TAIL_BACKLOG_BYTES: u64 = 64 << 10;
@@ -76,7 +77,7 @@ struct Journal {
 }
 
 impl Store {
-    fn journal_names(&self) -> Result<Vec<crate::storage::StoredFile>> {
+    fn journal_names(&self) -> Result<Vec<StoredFile>> {
         let mut files = self.storage.list(JOURNALS)?;
         files.retain(|file| file.name.ends_with(JOURNAL_ENDING));
         Ok(files)
@@ -118,36 +119,44 @@ impl Store {
         }
     }
 
+    /// Reads a whole journal even where its header is wrong: its bytes, where its records can be read, and the problem.
+    fn read_past_header(&self, file: &StoredFile) -> Result<(Option<Vec<u8>>, Option<JournalProblem>)> {
+        let reason = match self.read_journal(&file.name, 0) {
+            Ok(bytes) => return Ok((Some(bytes), None)),
+            Err(Error::Damaged { reason, .. }) => reason,
+            // A flipped bit looks the same, and records have checksums of their own.
+            Err(Error::NewerFormat { found, known, .. }) => {
+                format!("has format version {found}, this runsnap reads up to {known}")
+            }
+            // Maintenance has merged it since it was listed.
+            Err(error) if error.is_not_found() => return Ok((None, None)),
+            Err(error) => return Err(error),
+        };
+        // The header is flushed before the first record is written: a file of no more holds none.
+        let unfinished = file.bytes <= HEADER_BYTES as u64;
+        // The records may be whole even where the header is not; those of another store are not ours.
+        let path = format!("{JOURNALS}/{}", file.name);
+        let is_foreign = self.storage.read_range(&path, 0, HEADER_BYTES).is_ok_and(|head| {
+            let (mine, id_at) = (journal::encode_header(self.config.store), HEADER_BYTES - 16);
+            head.get(..id_at) == mine.get(..id_at) && differs_much(&head, &mine)
+        });
+        let bytes = if is_foreign { None } else { self.storage.read(&path, MAX_JOURNAL_BYTES).ok() };
+        let end = if bytes.is_some() { file.bytes.min(HEADER_BYTES as u64) } else { file.bytes };
+        let path = self.journal_path(&file.name);
+        Ok((bytes, Some(JournalProblem { path, name: file.name.clone(), offset: 0, end, unfinished, reason })))
+    }
+
     /// Reads all records of all journals.
     pub fn runs(&self) -> Result<Runs> {
         let mut problems = Vec::new();
         let mut journals = Vec::new();
         for file in self.journal_names()? {
-            match self.read_journal(&file.name, 0) {
-                Ok(bytes) => journals.push(Journal { name: file.name, bytes }),
-                Err(Error::Damaged { path, reason }) => {
-                    // The header is flushed before the first record is written: a file of no more holds none.
-                    let unfinished = file.bytes <= HEADER_BYTES as u64;
-                    problems.push(JournalProblem { path, name: file.name.clone(), offset: 0, end: file.bytes, unfinished, reason });
-                    // The records may be whole even where the header is not; those of another store are not ours.
-                    let head = self.storage.read_range(&format!("{JOURNALS}/{}", file.name), 0, HEADER_BYTES);
-                    let is_foreign = head.is_ok_and(|head| {
-                        let (mine, id_at) = (journal::encode_header(self.config.store), HEADER_BYTES - 16);
-                        head.get(..id_at) == mine.get(..id_at) && differs_much(&head, &mine)
-                    });
-                    if is_foreign {
-                        continue;
-                    }
-                    if let Ok(bytes) = self.storage.read(&format!("{JOURNALS}/{}", file.name), MAX_JOURNAL_BYTES) {
-                        journals.push(Journal { name: file.name, bytes });
-                    }
-                }
-                // Maintenance has merged it since it was listed.
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
+            let (bytes, problem) = self.read_past_header(&file)?;
+            problems.extend(problem);
+            journals.extend(bytes.map(|bytes| Journal { name: file.name, bytes }));
         }
-        let read: Vec<(Vec<RunRecord>, Vec<JournalProblem>)> = journals.par_iter().map(|j| self.records_of(j)).collect();
+        let read: Vec<(Vec<RunRecord>, Vec<JournalProblem>)> =
+            journals.par_iter().map(|j| self.records_of(j)).collect();
         let mut records = Vec::new();
         for (some, wrong) in read {
             records.extend(some);
@@ -163,13 +172,22 @@ impl Store {
         let mut problem = |offset: usize, end: usize, unfinished: bool, reason: String| {
             let at = |n: usize| (n + HEADER_BYTES) as u64;
             let path = self.journal_path(&journal.name);
-            problems.push(JournalProblem { path, name: journal.name.clone(), offset: at(offset), end: at(end), unfinished, reason });
+            problems.push(JournalProblem {
+                path,
+                name: journal.name.clone(),
+                offset: at(offset),
+                end: at(end),
+                unfinished,
+                reason,
+            });
         };
         for item in journal::scan(body) {
             match item {
                 Item::Record { offset, end, payload } => match decode_record(payload) {
                     Ok(record) => records.push(record),
-                    Err(reason) => problem(offset, end, false, format!("a record that this runsnap cannot read: {reason}")),
+                    Err(reason) => {
+                        problem(offset, end, false, format!("a record that this runsnap cannot read: {reason}"))
+                    }
                 },
                 Item::Damage { offset, end } => problem(offset, end, false, "damaged".to_owned()),
                 Item::Unfinished { offset, end } => {
@@ -189,7 +207,11 @@ impl Store {
             if file.bytes <= from {
                 continue;
             }
-            let Ok(bytes) = self.read_journal(&file.name, from) else { continue };
+            let bytes = match from {
+                0 => self.read_past_header(&file).ok().and_then(|(bytes, _)| bytes),
+                _ => self.read_journal(&file.name, from).ok(),
+            };
+            let Some(bytes) = bytes else { continue };
             let skip = if from == 0 { HEADER_BYTES } else { 0 };
             let (mut runs, mut end) = (Vec::new(), from + skip as u64);
             for item in journal::scan(bytes.get(skip..).unwrap_or_default()) {
@@ -235,7 +257,8 @@ impl Store {
         let tails = self.tails(&journals)?;
         let recent = || tails.iter().flat_map(|(_, _, runs)| runs);
         let named = name.is_some_and(|name| {
-            recent().any(|run| run.name.as_deref() == Some(name)) || self.is_name_in_journals(name, &same_name, &journals)
+            recent().any(|run| run.name.as_deref() == Some(name))
+                || self.is_name_in_journals(name, &same_name, &journals)
         });
         let newest = recent()
             .filter(|run| run.project == project)
@@ -270,7 +293,8 @@ impl Store {
         }
         let mut tails = self.tails(&indexed)?;
         // A record beyond its writer's note may not be flushed yet: after a power cut its place would hold another one.
-        let notes: HashMap<String, u64> = notes(&*self.storage)?.into_iter().map(|note| (note.journal, note.bytes)).collect();
+        let notes: HashMap<String, u64> =
+            notes(&*self.storage)?.into_iter().map(|note| (note.journal, note.bytes)).collect();
         for (name, end, runs) in &mut tails {
             let limit = notes.get(name).copied().unwrap_or(u64::MAX);
             if *end > limit {
@@ -278,8 +302,10 @@ impl Store {
                 *end = limit;
             }
         }
-        let tails: Vec<JournalTail<'_>> =
-            tails.iter_mut().map(|(name, end, runs)| JournalTail { name, bytes: *end, runs: std::mem::take(runs) }).collect();
+        let tails: Vec<JournalTail<'_>> = tails
+            .iter_mut()
+            .map(|(name, end, runs)| JournalTail { name, bytes: *end, runs: std::mem::take(runs) })
+            .collect();
         let packs: Vec<Arc<crate::pack::Pack>> = self.catalog.unindexed();
         let added = self.catalog.add_to_index(&packs, &tails);
         match added {

@@ -85,7 +85,9 @@ impl<'s> Writer<'s> {
         }
         if bytes.len() > MAX_FRAME_BYTES {
             let (what, length) = (kind.word(), bytes.len());
-            return Err(Error::Usage(format!("A {what} of {length} bytes is over the limit of {MAX_FRAME_BYTES}: too many files in one folder")));
+            return Err(Error::Usage(format!(
+                "A {what} of {length} bytes is over the limit of {MAX_FRAME_BYTES}: too many files in one folder"
+            )));
         }
         self.is_flushed = false;
         self.added.insert((kind, id));
@@ -135,7 +137,8 @@ impl<'s> Writer<'s> {
             let pack = match &mut self.pack {
                 Some(pack) => pack,
                 none => {
-                    let pack = PackWriter::create(&*self.store.storage, self.slot.temporary(), self.store.config.store)?;
+                    let pack =
+                        PackWriter::create(&*self.store.storage, self.slot.temporary(), self.store.config.store)?;
                     none.insert(pack)
                 }
             };
@@ -173,7 +176,9 @@ impl<'s> Writer<'s> {
     /// Appends records: once this returns they survive a power cut, with all that they refer to.
     pub fn commit(&mut self, records: &[RunRecord]) -> Result<()> {
         self.flush_objects()?;
-        let encode = |record: &RunRecord| encode_record(record).map_err(|e| Error::Usage(format!("Cannot encode the run record: {e}")));
+        let encode = |record: &RunRecord| {
+            encode_record(record).map_err(|e| Error::Usage(format!("Cannot encode the run record: {e}")))
+        };
         let payloads = records.iter().map(encode).collect::<Result<Vec<_>>>()?;
         self.slot.append(&*self.store.storage, self.store.config.store, &payloads)?;
         self.is_flushed = false;

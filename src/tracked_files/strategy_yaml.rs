@@ -196,7 +196,9 @@ impl Choice<'_> {
 
     fn exclude(&mut self, patterns: &[String]) {
         for pattern in patterns {
-            let set = join(self.folder, pattern).ok_or_else(|| "leads out of the project".to_owned()).and_then(|p| self.glob(&p));
+            let set = join(self.folder, pattern)
+                .ok_or_else(|| "leads out of the project".to_owned())
+                .and_then(|p| self.glob(&p));
             match set {
                 Ok(set) => self.selection.files.retain(|_, path| !path.ancestors().any(|p| set.is_match(p))),
                 Err(reason) => self.problem(&format!("not a pattern: {pattern:?} ({reason})")),

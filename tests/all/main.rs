@@ -2,6 +2,8 @@
 //!
 //! A module for each thing that a user does or that can happen to a store; `support` has what they share.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
+
 mod bad_input;
 mod commands;
 mod concurrency;
