@@ -69,7 +69,8 @@ fn text(diff: &Diff, stat: bool, colours: bool) -> String {
         }
         let (added, removed) = diff.files.iter().fold((0, 0), |(a, r), c| (a + c.added_lines, r + c.removed_lines));
         let files = counted(diff.files.len() as u64, "file", "files");
-        out += &format!("{files} changed, {added} lines added, {removed} lines removed\n");
+        let (added, removed) = (counted(added, "line", "lines"), counted(removed, "line", "lines"));
+        out += &format!("{files} changed, {added} added, {removed} removed\n");
         return out;
     }
     for change in &diff.files {

@@ -115,7 +115,9 @@ pub fn table(rows: &[Vec<String>]) -> String {
     let is_number = |column: usize| {
         let mut cells =
             rows.iter().skip(1).filter_map(|row| row.get(column)).filter(|cell| !cell.is_empty()).peekable();
-        cells.peek().is_some() && cells.all(|cell| cell.chars().next().is_some_and(|c| c.is_ascii_digit() || c == '-'))
+        // A number may have a unit after it. Times and ids begin with digits as well.
+        let is_one = |cell: &String| cell.split(' ').next().is_some_and(|word| word.parse::<f64>().is_ok());
+        cells.peek().is_some() && cells.all(is_one)
     };
     let right: Vec<bool> = (0..columns).map(is_number).collect();
     let mut out = String::new();

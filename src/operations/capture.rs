@@ -395,7 +395,7 @@ impl<'a> Taking<'a> {
             let place = format!("{tracked}:{}", token.line);
             self.selection
                 .warnings
-                .push(format!("{place} holds what looks like a {}; it is stored with the code", token.kind));
+                .push(format!("{place} holds what looks like a secret ({}); it is stored with the code", token.kind));
         }
         self.entries.insert(tracked.clone(), entry);
         Ok(())

@@ -11,12 +11,14 @@ use serde::Serialize;
 use super::run_folder;
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
+use crate::journal::{decode_record, mend};
 use crate::pack::Pack;
 use crate::pack::format::ObjectKind;
 use crate::progress::Progress;
+use crate::run_record::RunRecord;
 use crate::snapshot::Entry;
 use crate::store::slot::{self, JOURNALS, TEMPORARY};
-use crate::store::{Files, INDEX_PATH, PACK_ENDING, PACKS, Run, Runs, Store};
+use crate::store::{INDEX_PATH, JournalProblem, PACK_ENDING, PACKS, Run, Runs, Store};
 use crate::tracked_files::walk::MANIFEST_PATH;
 
 /// Something that is not as it should be.
@@ -57,12 +59,18 @@ struct Verification<'s> {
     store: &'s Store,
     out: Verified,
     /// Objects of which no good copy is known, and the file to blame.
-    lost: HashMap<Key, (String, String)>,
+    lost: HashMap<Key, Blame>,
+    /// The packs that are gone or cannot be opened: what is nowhere else was in one of them.
+    lost_packs: Vec<String>,
 }
+
+/// The file to blame, and what is wrong.
+type Blame = (String, String);
 
 /// Verifies a store. Damage is reported, not returned as an error.
 pub fn verify(store: &Store, read_data: bool, progress: &dyn Progress) -> Result<Verified> {
-    let mut verification = Verification { store, out: Verified::default(), lost: HashMap::new() };
+    let mut verification =
+        Verification { store, out: Verified::default(), lost: HashMap::new(), lost_packs: Vec::new() };
     if let Some(problem) = store.config_problem() {
         verification.blame_error(problem);
     }
@@ -73,6 +81,7 @@ pub fn verify(store: &Store, read_data: bool, progress: &dyn Progress) -> Result
     for error in store.catalog().take_damaged() {
         verification.blame_error(&error);
     }
+    verification.lost_packs = verification.find_lost_packs(&runs, &packs)?;
     verification.out.runs = runs.runs.len() as u64;
     verification.out.packs = packs.len() as u64;
     verification.out.objects = packs.iter().map(|pack| pack.objects.len() as u64).sum();
@@ -80,7 +89,7 @@ pub fn verify(store: &Store, read_data: bool, progress: &dyn Progress) -> Result
         verification.read_packs(&packs, progress);
     }
     verification.index(&packs);
-    verification.snapshots(&runs, &packs, read_data, progress);
+    verification.snapshots(&runs, read_data, progress);
     verification.run_folders(&runs);
     verification.leftovers()?;
     let Verified { mut problems, .. } = verification.out;
@@ -156,10 +165,24 @@ impl Verification<'_> {
                 }
                 continue;
             }
-            let hit = runs_between(&problem.name, problem.offset, problem.end);
+            let mut hit = runs_between(&problem.name, problem.offset, problem.end);
+            if hit.is_empty() {
+                hit.extend(self.mended_run(problem));
+            }
             self.blame_for(file, place, hit, BTreeSet::new());
         }
         Ok(())
+    }
+
+    /// The run that a record with one flipped bit is about.
+    fn mended_run(&self, problem: &JournalProblem) -> Option<String> {
+        let path = format!("{JOURNALS}/{}", problem.name);
+        let length = usize::try_from(problem.end.checked_sub(problem.offset)?).ok()?;
+        let bytes = self.store.storage().read_range(&path, problem.offset, length).ok()?;
+        Some(match decode_record(&mend(&bytes)?).ok()? {
+            RunRecord::Start(start) => start.name.unwrap_or_else(|| start.run.to_string()),
+            other => other.run().to_string(),
+        })
     }
 
     /// Decodes every frame and hashes every object.
@@ -167,7 +190,7 @@ impl Verification<'_> {
         let frames: Vec<_> = packs.iter().flat_map(|pack| pack.frames.iter().map(move |frame| (pack, frame))).collect();
         progress.begin("Reading packs", frames.len() as u64);
         let read_bytes = AtomicU64::new(0);
-        let bad: Vec<(Key, (String, String))> = frames
+        let bad: Vec<(Key, Blame)> = frames
             .par_iter()
             .flat_map_iter(|(pack, frame)| {
                 let decoded = self.store.decode_frame(pack, frame);
@@ -193,25 +216,19 @@ impl Verification<'_> {
                         objects.iter().filter(is_bad).map(blame).collect::<Vec<_>>()
                     }
                     Err(error) => {
-                        let (file, what) = split(&error, &file);
-                        objects.iter().map(|object| ((object.kind, object.id), (file.clone(), what.clone()))).collect()
+                        let blame = self.place(&error);
+                        objects.iter().map(|object| ((object.kind, object.id), blame.clone())).collect()
                     }
                 }
             })
             .collect();
         progress.end();
         self.out.read_bytes = read_bytes.into_inner();
-        for (key, blame) in bad {
-            self.lost.insert(key, blame);
-        }
-        let lost: Vec<Key> = self.lost.keys().copied().collect();
-        for (kind, id) in lost {
+        for ((kind, id), (file, what)) in bad {
+            self.blame(file.clone(), what.clone());
             // Another copy may be whole; the damaged one is a problem all the same.
-            if let Some((file, what)) = self.lost.get(&(kind, id)).cloned() {
-                self.blame(file, what);
-            }
-            if self.store.object(kind, id).is_ok() && kind != ObjectKind::ChunkList {
-                self.lost.remove(&(kind, id));
+            if kind == ObjectKind::ChunkList || self.store.object(kind, id).is_err() {
+                self.lost.insert((kind, id), (file, what));
             }
         }
     }
@@ -245,26 +262,17 @@ impl Verification<'_> {
     }
 
     /// Every snapshot down to its chunks.
-    fn snapshots(&mut self, runs: &Runs, packs: &[Arc<Pack>], read_data: bool, progress: &dyn Progress) {
+    fn snapshots(&mut self, runs: &Runs, read_data: bool, progress: &dyn Progress) {
         let mut runs_of: BTreeMap<ObjectId, Vec<&Run>> = BTreeMap::new();
         for run in &runs.runs {
             runs_of.entry(run.start.snapshot).or_default().push(run);
         }
         self.out.snapshots = runs_of.len() as u64;
         progress.begin("Checking snapshots", runs_of.len() as u64);
-        let missing_packs = self.missing_packs(runs, packs);
         let mut large: HashMap<ObjectId, bool> = HashMap::new();
         for (snapshot, runs) in runs_of {
             let labels: BTreeSet<String> = runs.iter().map(|run| run.label()).collect();
-            let (blamed, files) = self.check_snapshot(snapshot, read_data, &mut large);
-            for ((file, what), paths) in blamed {
-                let file = match (file, missing_packs.as_slice()) {
-                    (Some(file), _) => file,
-                    (None, []) => self.shown(self.store.storage().root()),
-                    // Content is missing and so are packs: it was in one of them.
-                    (None, missing) => missing.join(", "),
-                };
-                let what = if missing_packs.contains(&file) { format!("the pack is missing: {what}") } else { what };
+            for ((file, what), paths) in self.check_snapshot(snapshot, read_data, &mut large) {
                 match self.out.problems.iter_mut().find(|p| p.file == file && p.what == what) {
                     Some(problem) => {
                         problem.runs.extend(labels.iter().cloned());
@@ -273,50 +281,53 @@ impl Verification<'_> {
                     None => self.blame_for(file, what, labels.clone(), paths),
                 }
             }
-            drop(files);
             progress.advance(1);
         }
         progress.end();
     }
 
-    /// Packs that the index or a run record names and that are not there.
-    fn missing_packs(&self, runs: &Runs, packs: &[Arc<Pack>]) -> Vec<String> {
+    /// Packs that are there, or that the index or a run record names, and that could not be opened.
+    fn find_lost_packs(&self, runs: &Runs, packs: &[Arc<Pack>]) -> Result<Vec<String>> {
         let present: HashSet<&str> = packs.iter().map(|pack| pack.name()).collect();
+        let listed = self.store.storage().list(PACKS)?.into_iter().map(|file| file.name);
         let indexed =
             self.store.catalog().ask_index(|index| index.packs()).unwrap_or_default().into_iter().map(|p| p.name);
         let recorded =
             runs.runs.iter().flat_map(|run| run.start.packs.iter().map(|name| format!("{name}{PACK_ENDING}")));
-        let missing: BTreeSet<String> =
-            indexed.chain(recorded).filter(|name| !present.contains(name.as_str())).collect();
-        let path = |name: String| format!("{PACKS}/{name}");
-        missing
-            .into_iter()
-            .map(path)
-            .filter(|p| self.store.storage().length(p).is_err())
-            .map(|p| self.full(&p))
-            .collect()
+        let lost: BTreeSet<String> = listed
+            .filter(|name| name.ends_with(PACK_ENDING))
+            .chain(indexed)
+            .chain(recorded)
+            .filter(|name| !present.contains(name.as_str()))
+            .collect();
+        Ok(lost.into_iter().map(|name| self.full(&format!("{PACKS}/{name}"))).collect())
     }
 
-    /// What is wrong with one snapshot: file to blame (where known), reason, and the paths hit.
-    #[allow(clippy::type_complexity)]
+    /// The file that an error is to be blamed on, and what is wrong with it.
+    fn place(&self, error: &Error) -> Blame {
+        let (file, what) = split(error, &self.shown(self.store.storage().root()));
+        match (error, self.lost_packs.as_slice()) {
+            (_, []) => (file, what),
+            (Error::Missing { .. }, lost) => (lost.join(", "), format!("missing or unreadable, and so: {what}")),
+            (Error::MissingBase { .. }, lost) => (lost.join(", "), format!("missing or unreadable, and so: {error}")),
+            _ => (file, what),
+        }
+    }
+
+    /// What is wrong with one snapshot, and the paths hit.
     fn check_snapshot(
         &self,
         snapshot: ObjectId,
         read_data: bool,
         large: &mut HashMap<ObjectId, bool>,
-    ) -> (BTreeMap<(Option<String>, String), BTreeSet<String>>, Files) {
-        let mut blamed: BTreeMap<(Option<String>, String), BTreeSet<String>> = BTreeMap::new();
-        let root = self.shown(self.store.storage().root());
-        let place = |error: &Error| {
-            let (file, what) = split(error, &root);
-            ((file != root).then_some(file), what)
-        };
+    ) -> BTreeMap<Blame, BTreeSet<String>> {
+        let mut blamed: BTreeMap<Blame, BTreeSet<String>> = BTreeMap::new();
         let mut errors = Vec::new();
-        let files = match self.store.readable_files_of(snapshot, |error| errors.push(place(&error))) {
+        let files = match self.store.readable_files_of(snapshot, |error| errors.push(self.place(&error))) {
             Ok(files) => files,
             Err(error) => {
-                blamed.entry(place(&error)).or_default().insert("(all)".to_owned());
-                return (blamed, Files::default());
+                blamed.entry(self.place(&error)).or_default().insert("(all)".to_owned());
+                return blamed;
             }
         };
         for ((folder, _), error) in files.problems.iter().zip(errors) {
@@ -327,7 +338,6 @@ impl Verification<'_> {
             let Entry::File { id, bytes, .. } = entry else { continue };
             let problem = match self.store.chunks_of(*id, *bytes) {
                 Ok(chunks) => {
-                    let bad = chunks.iter().find_map(|chunk| self.chunk_problem(chunk.id));
                     let mut wrong_whole = || {
                         let mut is_wrong = || self.store.read_file(*id, *bytes, |_| Ok(())).is_err();
                         !chunks.iter().any(|chunk| chunk.id == *id)
@@ -335,27 +345,46 @@ impl Verification<'_> {
                             && read_data
                             && *large.entry(*id).or_insert_with(&mut is_wrong)
                     };
-                    match bad {
+                    match chunks.iter().find_map(|chunk| self.chunk_problem(*id, chunk.id)) {
                         Some(bad) => Some(bad),
-                        None if wrong_whole() => Some((None, format!("file {id} does not have its hash"))),
+                        None if wrong_whole() => {
+                            Some(self.blame_chunk_list(*id, format!("file {id} does not have its hash")))
+                        }
                         None => None,
                     }
                 }
-                Err(error) => Some(place(&error)),
+                Err(error @ (Error::Missing { .. } | Error::MissingBase { .. })) => Some(self.place(&error)),
+                Err(error) => {
+                    let (file, what) = self.place(&error);
+                    let is_placed = file != self.shown(self.store.storage().root());
+                    Some(if is_placed { (file, what) } else { self.blame_chunk_list(*id, what) })
+                }
             };
             if let Some(problem) = problem {
                 blamed.entry(problem).or_default().insert(path.to_string());
             }
         }
-        (blamed, files)
+        blamed
     }
 
-    fn chunk_problem(&self, id: ObjectId) -> Option<(Option<String>, String)> {
-        if let Some((file, what)) = self.lost.get(&(ObjectKind::Chunk, id)) {
-            return Some((Some(file.clone()), what.clone()));
+    /// A chunk list has no hash of its own: when its file turns out wrong, the pack that it is in is to blame.
+    fn blame_chunk_list(&self, file: ObjectId, what: String) -> Blame {
+        let places = self.store.catalog().places(ObjectKind::ChunkList, file);
+        let pack = places.first().map(|place| self.full(&place.pack.path));
+        (pack.unwrap_or_else(|| self.shown(self.store.storage().root())), what)
+    }
+
+    fn chunk_problem(&self, file: ObjectId, id: ObjectId) -> Option<Blame> {
+        if let Some(blame) = self.lost.get(&(ObjectKind::Chunk, id)) {
+            return Some(blame.clone());
         }
-        let missing = || (None, Error::Missing { kind: "chunk", id }.to_string());
-        (!self.store.contains(ObjectKind::Chunk, id)).then(missing)
+        if self.store.contains(ObjectKind::Chunk, id) {
+            return None;
+        }
+        let error = Error::Missing { kind: "chunk", id };
+        // Where no pack is lost, it is the list that asks for the wrong chunk.
+        let is_list_wrong = self.lost_packs.is_empty() && file != id;
+        Some(if is_list_wrong { self.blame_chunk_list(file, error.to_string()) } else { self.place(&error) })
     }
 
     /// The two files in the folders of runs, where the folder is still there.
@@ -401,6 +430,10 @@ impl Verification<'_> {
 fn split(error: &Error, otherwise: &str) -> (String, String) {
     match error {
         Error::Damaged { path, reason } => (path.display().to_string(), reason.clone()),
+        Error::MissingBase { path, offset } => {
+            let what = format!("frame at byte {offset}: the content it is a difference to is missing");
+            (path.display().to_string(), what)
+        }
         Error::Io { path, .. } | Error::NewerFormat { path, .. } => (path.display().to_string(), error.to_string()),
         _ => (otherwise.to_owned(), error.to_string()),
     }

@@ -96,10 +96,7 @@ impl Store {
                 places
             }
         };
-        let mut last = Error::damaged(
-            storage.full_path(&pack.path),
-            format!("frame at byte {}: the content it is a difference to is missing", frame.offset),
-        );
+        let mut last = Error::MissingBase { path: storage.full_path(&pack.path), offset: frame.offset };
         // Two ids can share a key, and one content can be in several packs: the first that leads to the right hash is it.
         for candidate in candidates {
             if candidate.frame().is_none_or(|f| f.chain_position >= frame.chain_position) {
