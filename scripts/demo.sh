@@ -342,7 +342,8 @@ heading "4. What the store knows"
 first=${names[0]}
 probed=${names[PROBED_RUN - 1]}
 newest=${names[RUNS - 1]}
-show runsnap list --sweep sma --sort metrics.sharpe --limit 5
+# The best five.
+show runsnap list --sweep sma --sort=-metrics.sharpe --limit 5
 printf '\n'
 show runsnap diff "$probed" "$newest" --stat
 printf '\n'
@@ -384,7 +385,9 @@ diff -r "$plain" "$restored" || fail 'restored code differs from the plain copie
 if diff -rq "$restored/$first" "$restored/$newest" >/dev/null; then
   fail 'the first and the newest run were restored to the same code'
 fi
-printf 'all %d runs are byte for byte the plain copies made at their time\n' "$RUNS"
+printf 'all %d runs are byte for byte the plain copies made at their time\n\n' "$RUNS"
+# The store's own word on it: every content read and hashed.
+show runsnap verify --read-data
 
 # ---------------------------------------------------------------------------
 heading "7. What it takes to keep them"

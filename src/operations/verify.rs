@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::run_folder;
 use crate::error::{Error, Result};
-use crate::id::ObjectId;
+use crate::id::{ObjectId, RunId};
+use crate::index::IndexedRun;
 use crate::journal::{decode_record, mend};
 use crate::pack::Pack;
 use crate::pack::format::ObjectKind;
@@ -20,6 +21,9 @@ use crate::snapshot::Entry;
 use crate::store::slot::{self, JOURNALS, TEMPORARY};
 use crate::store::{INDEX_PATH, JournalProblem, PACK_ENDING, PACKS, Run, Runs, Store};
 use crate::tracked_files::walk::MANIFEST_PATH;
+
+/// What to do about a damaged index.
+const INDEX_ADVICE: &str = "it is a cache: `runsnap reindex` makes it again";
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -124,36 +128,48 @@ impl Verification<'_> {
     fn journals(&mut self, runs: &Runs) -> Result<()> {
         let catalog = self.store.catalog();
         let indexed = catalog.ask_index(|index| index.journals()).unwrap_or_default();
-        let runs_between = |name: &str, from: u64, to: u64| -> BTreeSet<String> {
-            let Some(journal) = indexed.iter().find(|journal| journal.name == name) else { return BTreeSet::new() };
-            let known = catalog.ask_index(|index| index.runs_in(journal.number)).unwrap_or_default();
-            let hit = known.into_iter().filter(|run| (from..to).contains(&run.offset));
-            hit.map(|run| run.name.unwrap_or_else(|| run.run.to_string())).collect()
+        let present: HashSet<RunId> = runs.runs.iter().map(Run::id).collect();
+        let known_between = |name: &str, from: u64, to: u64| -> Vec<IndexedRun> {
+            let Some(journal) = indexed.iter().find(|journal| journal.name == name) else { return Vec::new() };
+            let mut known = catalog.ask_index(|index| index.runs_in(journal.number)).unwrap_or_default();
+            known.retain(|run| (from..to).contains(&run.offset));
+            known
         };
+        let lost = |known: Vec<IndexedRun>| -> BTreeSet<String> {
+            let lost = known.into_iter().filter(|run| !present.contains(&run.run));
+            lost.map(|run| run.name.unwrap_or_else(|| run.run.to_string())).collect()
+        };
+        let notes = slot::notes(&**self.store.storage())?;
+        let noted: HashMap<&str, u64> = notes.iter().map(|note| (note.journal.as_str(), note.bytes)).collect();
         let mut expected: BTreeMap<String, u64> = indexed.iter().map(|j| (j.name.clone(), j.bytes)).collect();
-        for note in slot::notes(&**self.store.storage())? {
-            let known = expected.entry(note.journal).or_default();
+        for note in &notes {
+            let known = expected.entry(note.journal.clone()).or_default();
             *known = note.bytes.max(*known);
         }
         let mut cut = HashSet::new();
         for (name, &bytes) in &expected {
             let path = format!("{JOURNALS}/{name}");
-            let what = match self.store.storage().length(&path) {
+            let (length, what, known) = match self.store.storage().length(&path) {
                 Ok(length) if length >= bytes => continue,
                 Ok(length) => {
                     cut.insert(name.clone());
-                    let hit = runs_between(name, length.saturating_sub(1), u64::MAX);
                     let what = format!(
                         "cut short: {length} bytes of the {bytes} that were flushed; the runs recorded after that are lost"
                     );
-                    (what, hit)
+                    (length, what, known_between(name, length.saturating_sub(1), u64::MAX))
                 }
                 Err(error) if error.is_not_found() => {
-                    ("missing: the runs recorded in it are lost".to_owned(), runs_between(name, 0, u64::MAX))
+                    (0, "missing: the runs recorded in it are lost".to_owned(), known_between(name, 0, u64::MAX))
                 }
-                Err(error) => (error.to_string(), BTreeSet::new()),
+                Err(error) => (0, error.to_string(), Vec::new()),
             };
-            self.blame_for(self.full(&path), what.0, what.1, BTreeSet::new());
+            let is_noted = noted.get(name.as_str()).is_some_and(|noted| *noted > length);
+            if !is_noted && !known.is_empty() && lost(known.clone()).is_empty() {
+                // Every run that should be there is there: it is the index that has a wrong name or length.
+                self.blame(self.full(INDEX_PATH), format!("it has wrong places for the runs of {path}; {INDEX_ADVICE}"));
+                continue;
+            }
+            self.blame_for(self.full(&path), what, lost(known), BTreeSet::new());
         }
         for problem in &runs.problems {
             let file = self.shown(&problem.path);
@@ -165,7 +181,7 @@ impl Verification<'_> {
                 }
                 continue;
             }
-            let mut hit = runs_between(&problem.name, problem.offset, problem.end);
+            let mut hit = lost(known_between(&problem.name, problem.offset, problem.end));
             if hit.is_empty() {
                 hit.extend(self.mended_run(problem));
             }
@@ -240,10 +256,9 @@ impl Verification<'_> {
             return;
         }
         let file = self.full(INDEX_PATH);
-        let advice = "it is a cache: `runsnap reindex` makes it again";
         let catalog = self.store.catalog();
         let Some(indexed) = catalog.ask_index(|index| index.packs()) else {
-            self.blame(file, format!("cannot be read or is of another state of the store; {advice}"));
+            self.blame(file, format!("cannot be read or is of another state of the store; {INDEX_ADVICE}"));
             return;
         };
         let by_name: HashMap<&str, &Arc<Pack>> = packs.iter().map(|pack| (pack.name(), pack)).collect();
@@ -257,7 +272,7 @@ impl Verification<'_> {
             }
         }
         for what in wrong {
-            self.blame(file.clone(), format!("{what}; {advice}"));
+            self.blame(file.clone(), format!("{what}; {INDEX_ADVICE}"));
         }
     }
 

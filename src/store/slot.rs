@@ -5,7 +5,7 @@
 //! goes on in that journal; a journal that is shorter than its note has been cut.
 
 use crate::error::{Error, Result};
-use crate::id::{StoreId, random_bytes};
+use crate::id::{ObjectId, StoreId, random_bytes};
 use crate::journal::{self, Item, JournalWriter, ROTATE_BYTES};
 use crate::storage::{Lock, Storage};
 
@@ -40,11 +40,17 @@ pub fn notes(storage: &dyn Storage) -> Result<Vec<Note>> {
 
 fn read_note(storage: &dyn Storage, slot: &str) -> Option<Note> {
     let text = String::from_utf8(storage.read(&format!("{FOLDER}/{slot}"), MAX_NOTE_BYTES).ok()?).ok()?;
-    let (journal, bytes) = text.strip_suffix('\n')?.split_once(' ')?;
-    if !journal.ends_with(JOURNAL_ENDING) || journal.contains('/') {
+    let (said, check) = text.strip_suffix('\n')?.rsplit_once(' ')?;
+    let (journal, bytes) = said.split_once(' ')?;
+    if check != note_check(said) || !journal.ends_with(JOURNAL_ENDING) || journal.contains('/') {
         return None;
     }
     Some(Note { slot: slot.to_owned(), journal: journal.to_owned(), bytes: bytes.trim().parse().ok()? })
+}
+
+/// The end of a note, so that a flipped bit in it accuses no journal: eight digits of the hash of what stands before.
+fn note_check(said: &str) -> String {
+    ObjectId::of(said.as_bytes()).short(8)
 }
 
 /// A slot that this process holds until it is dropped.
@@ -95,7 +101,8 @@ impl Slot {
 
     /// Notes how much of the journal is flushed: advice for those who come later, without which the records are safe.
     fn note(&mut self, bytes: u64) {
-        let _ = self.lock.write_note(format!("{} {bytes:>12}\n", self.journal_name).as_bytes());
+        let said = format!("{} {bytes:>12}", self.journal_name);
+        let _ = self.lock.write_note(format!("{said} {}\n", note_check(&said)).as_bytes());
     }
 
     fn create_journal(&mut self, storage: &dyn Storage, store: StoreId) -> Result<JournalWriter> {
@@ -124,5 +131,15 @@ impl Slot {
         }
         self.journal_name = note.journal;
         JournalWriter::reopen(storage, &path, bytes).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::note_check;
+
+    #[test]
+    fn the_documented_note_has_its_check() {
+        assert_eq!(note_check("9f86d081884c7d65.journal         1234"), "????????");
     }
 }
