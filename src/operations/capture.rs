@@ -19,7 +19,7 @@ use crate::run_record::{
     FileStatus, LeftOut, LeftOutReason, RunFolder, RunRecord, RunStart, StatusOf, TrackedBy, check_label, check_name,
     now,
 };
-use crate::snapshot::{ChunkRef, Entry, Snapshot, build_trees, encode_chunks, is_valid_target};
+use crate::snapshot::{ChunkRef, Entry, MAX_DEPTH, Snapshot, build_trees, encode_chunks, is_valid_target};
 use crate::store::location::{project_of, project_root};
 use crate::store::{Files, Store, Writer};
 use crate::tracked_files::walk::{IgnoreRules, walk};
@@ -442,7 +442,7 @@ fn left_out_warning(left_out: &LeftOut) -> String {
         LeftOutReason::Unreadable => format!("Left out, cannot be read: {path}{because}"),
         LeftOutReason::Vanished => format!("Left out, it went away: {path}"),
         LeftOutReason::SpecialFile => format!("Left out, neither file nor link: {path}"),
-        LeftOutReason::Name => format!("Left out, its name or target cannot be stored: {path}"),
+        LeftOutReason::Name => format!("Left out, its name or target cannot be stored: {path}{because}"),
     }
 }
 
@@ -466,6 +466,9 @@ fn read_one(tracked: &TrackedPath, path: &Path, writer: &Writer<'_>, include_sec
 
 fn try_read(tracked: &TrackedPath, path: &Path, writer: &Writer<'_>, include_secrets: bool) -> io::Result<Read> {
     let done = |outcome| Ok(Read { outcome, stable: true, tokens: Vec::new() });
+    if tracked.parts().count() > MAX_DEPTH {
+        return done(Outcome::LeftOut(LeftOutReason::Name, Some(format!("over {MAX_DEPTH} folders deep"))));
+    }
     let metadata = path.symlink_metadata()?;
     if metadata.is_symlink() {
         let target = path.read_link()?;

@@ -66,7 +66,8 @@ fn latest(text: &str) -> Option<usize> {
 
 fn read_manifest(path: &Path) -> Option<Manifest> {
     let file = if path.is_dir() { path.join(MANIFEST_PATH) } else { path.to_owned() };
-    if file.metadata().ok()?.len() > 4096 {
+    // A pipe or a device would be read for ever.
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() <= 4096) {
         return None;
     }
     Manifest::decode(&std::fs::read(file).ok()?)

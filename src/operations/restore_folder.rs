@@ -281,3 +281,43 @@ mod platform {
 }
 
 pub use platform::RestoreFolder;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> TrackedPath {
+        TrackedPath::from_bytes(text).expect("valid")
+    }
+
+    /// On a file system that folds case, the second of two names finds the first one's file: as here.
+    #[test]
+    fn a_name_that_is_taken_is_refused_and_the_first_file_stays() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let target = RestoreFolder::open(&folder.path().join("out"), false).expect("opens");
+        let write = |content: &'static [u8], existing| {
+            target.write(&path("d/model.py"), false, existing, |file| file.write(content))
+        };
+        write(b"first", Existing::Refuse).expect("written");
+        let error = write(b"second", Existing::Refuse).expect_err("taken");
+        assert!(error.to_string().contains("two names of the snapshot are one"), "{error}");
+        assert!(target.link(&path("d/model.py"), b"x", Existing::Refuse).is_err());
+        let read = || std::fs::read(folder.path().join("out/d/model.py")).expect("there");
+        assert_eq!(read(), b"first");
+        write(b"third", Existing::Replace).expect("replaced");
+        assert_eq!(read(), b"third");
+        assert_eq!(folder.path().join("out/d").read_dir().expect("there").count(), 1, "a temporary file is left");
+    }
+
+    #[test]
+    fn a_file_that_turns_out_wrong_gets_no_name() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let target = RestoreFolder::open(folder.path(), false).expect("opens");
+        let wrong = |file: &mut RestoredFile| {
+            file.write(b"half of it")?;
+            Err(Error::damaged("pack", "wrong hash"))
+        };
+        assert!(target.write(&path("a.py"), false, Existing::Refuse, wrong).is_err());
+        assert_eq!(folder.path().read_dir().expect("there").count(), 0);
+    }
+}

@@ -140,6 +140,6 @@ mod tests {
 
     #[test]
     fn the_documented_note_has_its_check() {
-        assert_eq!(note_check("9f86d081884c7d65.journal         1234"), "????????");
+        assert_eq!(note_check("9f86d081884c7d65.journal         1234"), "9d5b8ab6");
     }
 }

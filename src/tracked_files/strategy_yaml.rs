@@ -17,6 +17,8 @@ use crate::tracked_path::TrackedPath;
 pub const FILE_NAME: &str = "strategy.yaml";
 /// A longer file is refused.
 const MAX_BYTES: u64 = 1 << 20;
+/// Brackets that are open at once. The parser takes no more either, but time that grows with the square of them.
+const MAX_OPEN_BRACKETS: usize = 128;
 
 /// What strategy.yaml asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +32,9 @@ pub struct StrategyYaml {
 
 /// Reads the text of a strategy.yaml; an error says why it decides nothing.
 pub fn parse(text: &str) -> Result<StrategyYaml, String> {
+    if is_nested_too_deeply(text) {
+        return Err(format!("not valid YAML: over {MAX_OPEN_BRACKETS} brackets open at once"));
+    }
     let value: Value = serde_yaml::from_str(text).map_err(|e| format!("not valid YAML: {e}"))?;
     let Value::Mapping(mapping) = value else { return Err("not a mapping".into()) };
     let mut out = StrategyYaml::default();
@@ -51,6 +56,19 @@ pub fn parse(text: &str) -> Result<StrategyYaml, String> {
         Some(_) => out.warnings.push("`exclude` is not a list and is ignored".into()),
     }
     Ok(out)
+}
+
+/// Whether more brackets are open somewhere than a list of files can have; brackets in quotes are not told apart.
+fn is_nested_too_deeply(text: &str) -> bool {
+    let mut open = 0usize;
+    text.bytes().any(|byte| {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open > MAX_OPEN_BRACKETS
+    })
 }
 
 fn strings(key: &str, values: &[Value], warnings: &mut Vec<String>) -> Vec<String> {
@@ -75,13 +93,17 @@ fn shown(value: &Value) -> String {
 pub fn select(root: &Path, entry: &Path, store: Option<&Path>, warnings: &mut Vec<String>) -> Option<Selection> {
     let folder = entry.parent()?;
     let path = folder.join(FILE_NAME);
-    let length = path.metadata().ok()?.len();
-    let read = || match length {
-        0..=MAX_BYTES => {
-            let bytes = std::fs::read(&path).map_err(|e| e.kind().to_string())?;
-            parse(&String::from_utf8(bytes).map_err(|_| "not UTF-8")?)
+    let metadata = path.metadata().ok()?;
+    let read = || {
+        // A pipe or a device would be read for ever.
+        if !metadata.is_file() {
+            return Err("not a file".to_owned());
         }
-        _ => Err(format!("over {MAX_BYTES} bytes long")),
+        if metadata.len() > MAX_BYTES {
+            return Err(format!("over {MAX_BYTES} bytes long"));
+        }
+        let bytes = std::fs::read(&path).map_err(|e| e.kind().to_string())?;
+        parse(&String::from_utf8(bytes).map_err(|_| "not UTF-8")?)
     };
     let yaml = match read() {
         Ok(yaml) => yaml,
@@ -132,6 +154,9 @@ impl Choice<'_> {
         let Some(path) = join(self.folder, pattern).filter(|path| path.starts_with(self.root)) else {
             return self.problem(&format!("leads out of the project: {pattern:?}"));
         };
+        let Some(path) = self.through_links(path) else {
+            return self.problem(&format!("leads out of the project through a link: {pattern:?}"));
+        };
         match path.symlink_metadata() {
             Ok(metadata) if metadata.is_dir() => {
                 let below = walk(self.root, &path, self.store, IgnoreRules::Overruled);
@@ -140,9 +165,29 @@ impl Choice<'_> {
                 self.selection.warnings.extend(below.warnings);
             }
             Ok(_) if self.tracked(&path).is_some() => self.add_file(&path),
-            _ if pattern.contains(['*', '?', '[', '{']) => self.add_glob(pattern, &path),
+            _ if has_wildcard(Path::new(pattern)) => self.add_glob(pattern, &path),
             _ => self.problem(&format!("not found: {pattern:?}")),
         }
+    }
+
+    /// Follows links to folders on the way to what was asked for, and takes them along as links. `None` where they lead
+    /// out of the project.
+    fn through_links(&mut self, path: PathBuf) -> Option<PathBuf> {
+        let has_wildcard = |folder: &Path| has_wildcard(folder.strip_prefix(self.root).unwrap_or(folder));
+        let folder = path.ancestors().skip(1).find(|folder| !has_wildcard(folder))?;
+        let real = match folder.canonicalize() {
+            Ok(real) if real != folder => real,
+            // What is not there is told later.
+            _ => return Some(path),
+        };
+        let rest = path.strip_prefix(folder).ok()?;
+        let target = real.starts_with(self.root).then(|| real.join(rest))?;
+        for link in folder.ancestors().filter(|ancestor| ancestor.is_symlink()) {
+            if let Some(tracked) = self.tracked(link) {
+                self.selection.files.insert(tracked, link.to_owned());
+            }
+        }
+        Some(target)
     }
 
     fn add_file(&mut self, path: &Path) {
@@ -152,7 +197,10 @@ impl Choice<'_> {
         if let (true, Ok(target)) = (path.is_symlink(), path.canonicalize()) {
             match self.tracked(&target) {
                 Some(tracked) if target.is_file() => drop(self.selection.files.insert(tracked, target)),
-                _ => self.problem(&format!("{} leads out of the project and is kept as a link alone", path.display())),
+                Some(_) => {
+                    self.problem(&format!("{} leads to a folder and is kept as a link alone", path.display()));
+                }
+                None => self.problem(&format!("{} leads out of the project and is kept as a link alone", path.display())),
             }
         }
     }
@@ -164,7 +212,7 @@ impl Choice<'_> {
         };
         // Only the folder above the first wildcard needs a walk.
         let (base, relative) = self.split(full);
-        let plain = |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(['*', '?', '[', '{']);
+        let plain = |part: &Component<'_>| !has_wildcard(Path::new(part));
         let fixed = base.join(relative.components().take_while(plain).collect::<PathBuf>());
         let found: Vec<_> = walk(self.root, &fixed, self.store, IgnoreRules::Overruled)
             .files
@@ -207,6 +255,10 @@ impl Choice<'_> {
     }
 }
 
+fn has_wildcard(path: &Path) -> bool {
+    path.to_string_lossy().contains(['*', '?', '[', '{'])
+}
+
 /// Joins without looking at the file system; `None` where `..` leads above the root of it.
 fn join(folder: &Path, relative: &str) -> Option<PathBuf> {
     let mut path = folder.to_owned();
@@ -231,7 +283,7 @@ mod tests {
 
     #[test]
     fn only_a_mapping_with_a_list_decides() {
-        for bad in ["", "[]", "files: x", "other: 1", "files: [", "a: &a [1]\nb: *c", "\t"] {
+        for bad in ["", "[]", "files: x", &"[{".repeat(200_000), "other: 1", "files: [", "a: &a [1]\nb: *c", "\t"] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
         assert_eq!(parse("files: []").map(|y| y.files), Ok(vec![]));

@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use runsnap::chunker::Chunker;
 use runsnap::id::ObjectId;
+use runsnap::journal::{HEADER_BYTES, Item, decode_record, encode_header, scan};
 use runsnap::pack::Pack;
 use runsnap::pack::format::ObjectKind;
+use runsnap::run_record::{RunForget, RunRecord};
+use runsnap::snapshot::{Snapshot, decode_tree, encode_tree};
 use runsnap::storage::{LocalStorage, Storage};
-use runsnap::store::Store;
+use runsnap::store::{Config, Store};
 use serde_json::Value;
 
 const PACK: &str = "packs/0123456789abcdef.pack";
+const STORE_MD: &str = include_str!("../../schema/store.md");
 const PACK_MD: &str = include_str!("../../schema/pack.md");
 
 /// The first fenced block of a language in a document.
@@ -104,6 +108,92 @@ fn every_flipped_bit_of_the_example_is_noticed() {
             assert!((32..whole.len() - 56).contains(&(bit / 8)), "bit {bit} of header or footer is not checked");
         }
     }
+}
+
+#[test]
+fn every_byte_turned_over_in_the_example_is_noticed() {
+    let whole = example();
+    let expected = documented();
+    for at in 0..whole.len() {
+        let mut hurt = whole.clone();
+        hurt[at] ^= 0xff;
+        let (_folder, store) = store_with(&hurt);
+        let is_wrong = |(kind, id, _): &(ObjectKind, ObjectId, Vec<u8>)| match &store {
+            Ok(store) => store.object(*kind, *id).is_err(),
+            Err(_) => true,
+        };
+        assert!(expected.iter().any(is_wrong), "byte {at}");
+    }
+}
+
+/// The bytes of the `text` block that begins with these: pairs of digits up to two spaces.
+fn dump(beginning: &str) -> Vec<u8> {
+    let start = STORE_MD.find(&format!("```text\n{beginning}")).expect("the block is there");
+    let lines = block(&STORE_MD[start..], "text").lines();
+    let pairs = lines.flat_map(|line| line.split("  ").next().unwrap_or_default().split(' '));
+    pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap_or_else(|_| panic!("{pair:?} is no byte"))).collect()
+}
+
+#[test]
+fn the_worked_example_of_a_journal_decodes() {
+    let journal = dump("52 55 4e 53 4e 41 50 4a");
+    assert_eq!(journal.len(), 131);
+    let (head, records) = journal.split_at(HEADER_BYTES);
+    assert_eq!(head, encode_header("000102030405060708090a0b0c0d0e0f".parse().expect("an id")));
+    let decoded: Vec<RunRecord> = scan(records)
+        .map(|item| match item {
+            Item::Record { payload, .. } => decode_record(payload).expect("decodes"),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let run = "18867251edfa00000123456789abcdef".parse().expect("an id");
+    assert_eq!(decoded, [RunRecord::Forget(RunForget { run, time: "2026-01-01T00:00:00.000000Z".to_owned() })]);
+
+    // And a whole store takes it for its own: the run is forgotten before it began, so there is none.
+    let (folder, store) = store_with(&example());
+    drop(store.expect("opens"));
+    fs::write(folder.path().join("runs/0123456789abcdef.journal"), &journal).expect("written");
+    let runs = Store::open(folder.path()).and_then(|store| store.runs()).expect("readable");
+    assert_eq!((runs.runs.len(), runs.problems), (0, Vec::new()));
+    // A flipped bit is damage or, in the length, the look of an unfinished tail; it is never another record.
+    for bit in HEADER_BYTES * 8..journal.len() * 8 {
+        let mut hurt = journal.clone();
+        hurt[bit / 8] ^= 1 << (bit % 8);
+        assert!(!scan(&hurt[HEADER_BYTES..]).any(|item| matches!(item, Item::Record { .. })), "bit {bit}");
+    }
+}
+
+#[test]
+fn the_worked_examples_of_a_tree_and_a_snapshot_decode() {
+    let (_, golden) = STORE_MD.split_once("## Golden snapshot").expect("the heading");
+    let golden: Value = serde_json::from_str(block(golden, "json")).expect("JSON");
+    let tree = dump("72 75 6e 73 6e 61 70 20 74 72 65 65");
+    assert_eq!(ObjectId::of(&tree).to_string(), golden["root"].as_str().expect("text"));
+    let nodes = decode_tree(&tree).expect("decodes");
+    let names: Vec<&[u8]> = nodes.keys().map(Vec::as_slice).collect();
+    assert_eq!(names, [&b"latest.py"[..], b"momentum", b"run.sh", b"strategy.py"]);
+    assert_eq!(encode_tree(&nodes), tree);
+    let snapshot = dump("72 75 6e 73 6e 61 70 20 73 6e 61 70");
+    assert_eq!(ObjectId::of(&snapshot).to_string(), golden["snapshot"].as_str().expect("text"));
+    let decoded = Snapshot::decode(&snapshot).expect("decodes");
+    assert_eq!((decoded.root, decoded.outside.len()), (ObjectId::of(&tree), 0));
+    assert_eq!(decoded.encode(), snapshot);
+}
+
+/// The text that the page says a config.json is hashed as, and its hash.
+#[test]
+fn the_worked_example_of_a_checksum_is_right() {
+    let start = STORE_MD.find("```text\n{\"format\"").expect("the block is there");
+    let text = block(&STORE_MD[start..], "text").trim_end();
+    let (_, after) = STORE_MD[start..].split_once("\n```\n").expect("the block ends");
+    let hash = after.split('`').nth(1).expect("the hash follows");
+    assert_eq!(ObjectId::of(text.as_bytes()).to_string(), hash);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let whole = text.replace("\"checksum\":null", &format!("\"checksum\":\"{hash}\""));
+    assert_ne!(whole, text);
+    fs::write(folder.path().join("config.json"), whole).expect("written");
+    let config = Config::read(&LocalStorage::new(folder.path())).expect("a right checksum");
+    assert_eq!((config.store.to_string(), config.chunker), ("000102030405060708090a0b0c0d0e0f".to_owned(), Chunker::default()));
 }
 
 #[test]
