@@ -58,6 +58,8 @@ pub struct NewPack<'a> {
 pub struct JournalTail<'a> {
     /// Its name.
     pub name: &'a str,
+    /// The length up to which the index had read it before.
+    pub from: u64,
     /// The length up to which it has been read now.
     pub bytes: u64,
     /// The start records in it.
@@ -275,7 +277,8 @@ impl Index {
                         (transaction.last_insert_rowid(), 0)
                     }
                 };
-                if indexed >= journal.bytes {
+                // An index made anew in the meantime lacks what came before: it will read that itself.
+                if indexed >= journal.bytes || indexed < journal.from {
                     continue;
                 }
                 for run in &journal.runs {

@@ -103,10 +103,10 @@ pub fn mend(bytes: &[u8]) -> Option<Vec<u8>> {
     for bit in 0..bytes.len() * 8 {
         let mask = 1 << (bit % 8);
         *tried.get_mut(bit / 8)? ^= mask;
-        if let Parsed::Whole { payload, bytes: length } = parse(&tried) {
-            if length == bytes.len() {
-                return Some(payload.to_vec());
-            }
+        if let Parsed::Whole { payload, bytes: length } = parse(&tried)
+            && length == bytes.len()
+        {
+            return Some(payload.to_vec());
         }
         *tried.get_mut(bit / 8)? ^= mask;
     }

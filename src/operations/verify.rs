@@ -166,7 +166,10 @@ impl Verification<'_> {
             let is_noted = noted.get(name.as_str()).is_some_and(|noted| *noted > length);
             if !is_noted && !known.is_empty() && lost(known.clone()).is_empty() {
                 // Every run that should be there is there: it is the index that has a wrong name or length.
-                self.blame(self.full(INDEX_PATH), format!("it has wrong places for the runs of {path}; {INDEX_ADVICE}"));
+                self.blame(
+                    self.full(INDEX_PATH),
+                    format!("it has wrong places for the runs of {path}; {INDEX_ADVICE}"),
+                );
                 continue;
             }
             self.blame_for(self.full(&path), what, lost(known), BTreeSet::new());
@@ -393,7 +396,7 @@ impl Verification<'_> {
         if let Some(blame) = self.lost.get(&(ObjectKind::Chunk, id)) {
             return Some(blame.clone());
         }
-        if self.store.contains(ObjectKind::Chunk, id) {
+        if self.store.contains_whole(ObjectKind::Chunk, id) {
             return None;
         }
         let error = Error::Missing { kind: "chunk", id };

@@ -148,6 +148,11 @@ impl Storage for LocalStorage {
     }
 
     fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>> {
+        // A pipe would be waited for, and a device read for ever.
+        if fs::metadata(self.path(path)).is_ok_and(|metadata| !metadata.is_file()) {
+            let reason = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+            return Err(Error::io("read", self.path(path), reason));
+        }
         let (file, path) = self.open(path, OpenOptions::new().read(true), "read")?;
         let mut bytes = Vec::new();
         file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| Error::io("read", &path, e))?;

@@ -278,9 +278,10 @@ impl Catalog {
         journals: &[crate::index::JournalTail<'_>],
     ) -> Result<(), crate::index::IndexError> {
         let mut index = locked(&self.index);
+        let open = || Index::open_or_create(&self.index_path(), self.store, self.generation);
         let mut writer = match index.take() {
             Some(index) => index,
-            None => Index::open_or_create(&self.index_path(), self.store, self.generation)?,
+            None => open()?,
         };
         let new: Vec<NewPack<'_>> = packs
             .iter()
@@ -290,7 +291,13 @@ impl Catalog {
                 objects: pack.objects.iter().map(|object| object.id).collect(),
             })
             .collect();
-        let added = writer.add(&new, journals);
+        let mut added = writer.add(&new, journals);
+        if added.as_ref().is_err_and(|error| !crate::index::is_busy(error)) {
+            // Somebody has removed the index since it was opened, to make it anew.
+            drop(writer);
+            writer = open()?;
+            added = writer.add(&new, journals);
+        }
         *index = Some(writer);
         added
     }

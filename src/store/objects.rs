@@ -150,6 +150,23 @@ impl Store {
         !self.catalog.places(kind, id).is_empty()
     }
 
+    /// Whether an object is in the store with all that its frame is a difference to: a lost pack takes later versions of
+    /// its content with it.
+    pub fn contains_whole(&self, kind: ObjectKind, id: ObjectId) -> bool {
+        self.catalog.places(kind, id).iter().any(|place| self.has_bases(place))
+    }
+
+    fn has_bases(&self, place: &Place) -> bool {
+        let Some(frame) = place.frame() else { return false };
+        let bases = match frame.prefix {
+            Prefix::None => return true,
+            Prefix::Here(ordinal) => vec![Place { pack: Arc::clone(&place.pack), ordinal: ordinal as usize }],
+            Prefix::Anywhere(key) => self.catalog.places_by_key(key),
+        };
+        let is_before = |base: &&Place| base.frame().is_some_and(|f| f.chain_position < frame.chain_position);
+        bases.iter().filter(is_before).any(|base| self.has_bases(base))
+    }
+
     /// Reads a snapshot.
     pub fn snapshot(&self, id: ObjectId) -> Result<Snapshot> {
         let bytes = self.object(ObjectKind::Snapshot, id)?;

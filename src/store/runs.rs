@@ -302,9 +302,13 @@ impl Store {
                 *end = limit;
             }
         }
+        let known = lengths(&indexed);
         let tails: Vec<JournalTail<'_>> = tails
             .iter_mut()
-            .map(|(name, end, runs)| JournalTail { name, bytes: *end, runs: std::mem::take(runs) })
+            .map(|(name, end, runs)| {
+                let from = known.get(name.as_str()).copied().unwrap_or(0);
+                JournalTail { name, from, bytes: *end, runs: std::mem::take(runs) }
+            })
             .collect();
         let packs: Vec<Arc<crate::pack::Pack>> = self.catalog.unindexed();
         let added = self.catalog.add_to_index(&packs, &tails);

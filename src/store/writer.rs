@@ -75,7 +75,7 @@ impl<'s> Writer<'s> {
 
     /// Whether an object is stored or about to be.
     pub fn contains(&self, kind: ObjectKind, id: ObjectId) -> bool {
-        self.added.contains(&(kind, id)) || self.store.contains(kind, id)
+        self.added.contains(&(kind, id)) || self.store.contains_whole(kind, id)
     }
 
     /// Adds an object unless it is there; `older` is probably an earlier version of it. Whether it was new.

@@ -200,7 +200,9 @@ impl Choice<'_> {
                 Some(_) => {
                     self.problem(&format!("{} leads to a folder and is kept as a link alone", path.display()));
                 }
-                None => self.problem(&format!("{} leads out of the project and is kept as a link alone", path.display())),
+                None => {
+                    self.problem(&format!("{} leads out of the project and is kept as a link alone", path.display()))
+                }
             }
         }
     }

@@ -190,7 +190,7 @@ fn special_and_unreadable_files_are_named() {
     assert_eq!(project.restored("pipe"), expected);
 
     project.write("locked.py", "x = 1\n");
-    fs::set_permissions(project.path("locked.py"), fs::Permissions::from_mode(0)).expect("chmod");
+    fs::set_permissions(project.path("locked.py"), fs::Permissions::from_mode(0o000)).expect("chmod");
     let mut command = project.command(["capture", "--tree", ".", "--run", "locked", "--json"]);
     if is_root() {
         // Nothing is unreadable for root: an ordinary user captures instead.

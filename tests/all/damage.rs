@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use runsnap::journal::{HEADER_BYTES, Item, scan};
 use runsnap::pack::Pack;
 use runsnap::storage::LocalStorage;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Finished, Project, Tree, tree};
 
@@ -32,7 +32,7 @@ impl Action {
         match self {
             Self::Flip(at) => {
                 let mut bytes = fs::read(path).expect("readable");
-                // Another bit each time, so that no bit is always spared.
+                // Another bit each time, so that none is spared everywhere.
                 bytes[at as usize] ^= 1 << (at % 8);
                 fs::write(path, bytes).expect("written");
             }
@@ -54,53 +54,63 @@ struct Field {
     copies: AtomicUsize,
 }
 
-/// Lines that look like prices and do not compress to nothing.
-fn prices(lines: usize, seed: u64) -> String {
-    let mut state = seed;
+/// Lines that look like prices, no two alike.
+fn prices(lines: u64) -> Vec<u8> {
+    let mut state = 7u64;
     let mut price = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        state >> 20
+        state >> 40
     };
-    (0..lines).map(|n| format!("{n},{},{}\n", price(), price())).collect()
+    (0..lines).flat_map(|n| format!("2026-01-01 {n:06},{},EURUSD\n", price()).into_bytes()).collect()
 }
 
 impl Field {
-    /// Two projects that share a module and a third with a file of several chunks; versions of each; two run folders.
+    /// Two projects that share a module, and a third with a file of several chunks; versions of each; two runs with a
+    /// folder; two journals; no index.
     fn new() -> Self {
         let mut field = Self { project: Project::new(), originals: BTreeMap::new(), copies: AtomicUsize::new(0) };
-        let store = field.project.store();
         field.project.run(["init"]).expect(0);
         let shared = "def clamp(x, low, high):\n    return max(low, min(x, high))\n".repeat(8);
-        for version in 1..=4 {
-            let signal = format!("WINDOW = {version}\n{}", "# a line that stays as it is\n".repeat(40));
-            field.project.write("alpha/strategy.py", "from momentum import signal\nimport shared\n");
-            field.project.write("alpha/momentum/signal.py", signal);
-            field.project.write("alpha/shared.py", &shared);
-            field.project.write("alpha/empty.py", "");
+        field.project.write("alpha/strategy.py", "from momentum import signal\nimport shared\n");
+        field.project.write("alpha/shared.py", &shared);
+        field.project.write("alpha/empty.py", "");
+        for version in 1..=3 {
+            field.edit_signal(version);
             field.capture("alpha", &format!("alpha-{version}"), &[]);
         }
-        let folder = field.project.beside("results/alpha-again");
-        field.capture("alpha", "alpha-again", &["--run-dir", folder.to_str().expect("UTF-8")]);
-        // Another writer's journal: who finds no note begins a new one.
-        fs::remove_file(store.join("writers/0000")).expect("a slot");
+        field.capture("alpha", "alpha-again", &["--run-dir", "results/alpha-again"]);
+        // Who finds no note begins a new journal.
+        fs::remove_file(field.project.store().join("writers/0000")).expect("a slot");
+        field.project.write("beta/lib/shared.py", &shared);
+        std::os::unix::fs::symlink("lib/shared.py", field.project.path("beta/link.py")).expect("link");
         for version in 1..=2 {
             field.project.write("beta/main.py", format!("import shared\nLIMIT = {version}\n"));
-            field.project.write("beta/lib/shared.py", &shared);
-            std::os::unix::fs::symlink("lib/shared.py", field.project.path(format!("beta/link-{version}"))).expect("link");
             field.capture("beta", &format!("beta-{version}"), &[]);
         }
-        let mut table = prices(9_000, 7).into_bytes();
-        for version in 1..=3usize {
-            table.splice(version * 80_000..version * 80_000 + 40, *b"edited");
+        let mut table = prices(9_000);
+        assert!(table.len() > 256 << 10, "more than one chunk");
+        for version in 1..=2 {
+            table.splice(version * 100_000..version * 100_000 + 6, *b"edited");
             field.project.write("big/prices.csv", &table);
             field.project.write("big/main.py", format!("VERSION = {version}\n"));
-            let folder = field.project.beside("results/big-2");
-            let options = ["--run-dir", folder.to_str().expect("UTF-8")];
+            let options = ["--run-dir", "results/big-2"];
             field.capture("big", &format!("big-{version}"), if version == 2 { &options } else { &[] });
         }
-        assert!(!store.join("index.sqlite").exists());
-        assert_eq!(field.project.store_files("runs").len(), 2);
+        assert!(!field.project.store().join("index.sqlite").exists());
+        assert_eq!(field.files("runs").len(), 2);
         field
+    }
+
+    /// The same with an index that knows everything.
+    fn with_index() -> Self {
+        let field = Self::new();
+        field.project.run(["reindex"]).expect(0);
+        field
+    }
+
+    fn edit_signal(&self, version: usize) {
+        let signal = format!("WINDOW = {version}\n{}", "# a line that stays as it is\n".repeat(40));
+        self.project.write("alpha/momentum/signal.py", signal);
     }
 
     fn capture(&mut self, folder: &str, name: &str, options: &[&str]) {
@@ -108,10 +118,10 @@ impl Field {
         self.originals.insert(name.to_owned(), tree(&self.project.path(folder)));
     }
 
-    /// The paths of a store's files, relative to it.
+    /// The paths of the files in one of the store's folders, relative to the store.
     fn files(&self, folder: &str) -> Vec<String> {
-        let name = |path: &PathBuf| format!("{folder}/{}", path.file_name().expect("a name").to_str().expect("UTF-8"));
-        self.project.store_files(folder).iter().map(name).collect()
+        let name = |path: PathBuf| format!("{folder}/{}", path.file_name().and_then(|n| n.to_str()).expect("a name"));
+        self.project.store_files(folder).into_iter().map(name).collect()
     }
 
     fn bytes(&self, path: &str) -> u64 {
@@ -128,7 +138,7 @@ impl Field {
         let store = self.project.beside(&format!("copy-{number}"));
         copy(&self.project.store(), &store);
         action.apply(&store.join(path));
-        Damaged { field: self, store, what: format!("{action:?} of {path}") }
+        Damaged { field: self, store, path: path.to_owned(), what: format!("{action:?} of {path}") }
     }
 }
 
@@ -136,18 +146,20 @@ fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).expect("new");
     for entry in fs::read_dir(from).expect("readable") {
         let entry = entry.expect("readable");
+        let to = to.join(entry.file_name());
         if entry.file_type().expect("known").is_dir() {
-            copy(&entry.path(), &to.join(entry.file_name()));
+            copy(&entry.path(), &to);
         } else {
-            fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+            fs::copy(entry.path(), to).expect("copied");
         }
     }
 }
 
-/// A damaged copy of a field's store. Removed when dropped, as there are many.
+/// A copy of a field's store with one file damaged. It goes away when dropped: there are many.
 struct Damaged<'f> {
     field: &'f Field,
     store: PathBuf,
+    path: String,
     what: String,
 }
 
@@ -157,16 +169,34 @@ impl Drop for Damaged<'_> {
     }
 }
 
+/// A problem that verify told.
+#[derive(Debug)]
+struct Problem {
+    file: String,
+    runs: BTreeSet<String>,
+    paths: BTreeSet<String>,
+}
+
+/// Whether an entry of a problem's `paths` is about a file.
+fn covers(entry: &str, path: &str) -> bool {
+    entry == "(all)" || entry == path || entry.ends_with('/') && path.starts_with(entry)
+}
+
 /// What verify said, and what restoring every run showed.
 struct Found {
-    status: i32,
-    problems: Vec<Value>,
+    problems: Vec<Problem>,
     /// By run, the files that did not come back.
     hit: BTreeMap<String, BTreeSet<String>>,
 }
 
-fn texts(value: &Value) -> BTreeSet<String> {
-    value.as_array().expect("a list").iter().map(|text| text.as_str().expect("text").to_owned()).collect()
+impl Found {
+    fn named(&self) -> BTreeSet<&str> {
+        self.problems.iter().flat_map(|problem| &problem.runs).map(String::as_str).collect()
+    }
+
+    fn hit(&self) -> BTreeSet<&str> {
+        self.hit.keys().map(String::as_str).collect()
+    }
 }
 
 impl Damaged<'_> {
@@ -178,141 +208,327 @@ impl Damaged<'_> {
         finished
     }
 
-    /// Restores a run: the files that did not come back. A wrong file is a failure of the test.
-    fn restore(&self, name: &str) -> (i32, BTreeSet<String>) {
+    /// Restores a run into a new folder: the exit status and what is there.
+    fn restore(&self, name: &str) -> (Option<i32>, Tree) {
         let output = self.store.join("restored");
-        let original = &self.field.originals[name];
         let finished = self.run(&["restore", name, "--quiet", "--output", output.to_str().expect("UTF-8")]);
         let restored = if output.exists() { tree(&output) } else { Tree::new() };
-        if output.exists() {
-            fs::remove_dir_all(&output).expect("removed");
-        }
+        let _ = fs::remove_dir_all(&output);
+        (finished.status, restored)
+    }
+
+    /// The files of a run that do not come back. None ever comes back wrong, and each loss shows in the exit status.
+    fn lost_files(&self, name: &str) -> BTreeSet<String> {
+        let original = &self.field.originals[name];
+        let (status, restored) = self.restore(name);
         for (path, content) in &restored {
-            assert!(original.get(path) == Some(content), "{}: {name}: {} is wrong", self.what, path.display());
+            assert!(original.get(path) == Some(content), "{}: {name}: {} came back wrong", self.what, path.display());
         }
-        let missing: BTreeSet<String> =
-            original.keys().filter(|path| !restored.contains_key(*path)).map(|path| path.display().to_string()).collect();
-        let status = finished.status.expect("ended");
+        let lost = original.keys().filter(|path| !restored.contains_key(*path));
+        let lost: BTreeSet<String> = lost.map(|path| path.to_str().expect("UTF-8").to_owned()).collect();
         match status {
-            0 | 3 if missing.is_empty() => {}
-            1 => assert!(restored.is_empty(), "{}: {name} failed but left files", self.what),
-            3 => assert!(missing.iter().all(|path| restored.is_empty() || !path.is_empty())),
-            _ => panic!("{}: {name}: status {status} without {missing:?}: {}", self.what, finished.stderr),
+            Some(0) => assert!(lost.is_empty(), "{}: {name}: silently without {lost:?}", self.what),
+            Some(1) => assert!(restored.is_empty(), "{}: {name} failed and left files", self.what),
+            other => assert_eq!(other, Some(3), "{}: {name}", self.what),
         }
-        (status, missing)
+        lost
+    }
+
+    fn verify(&self) -> Vec<Problem> {
+        let verified = self.run(&["verify", "--read-data", "--json"]);
+        let texts = |value: &Value| -> BTreeSet<String> {
+            value.as_array().expect("a list").iter().map(|text| text.as_str().expect("text").to_owned()).collect()
+        };
+        let problem = |line: &Value| Problem {
+            file: line["file"].as_str().expect("text").to_owned(),
+            runs: texts(&line["runs"]),
+            paths: texts(&line["paths"]),
+        };
+        let problems: Vec<Problem> =
+            verified.json()["problems"].as_array().expect("a list").iter().map(problem).collect();
+        assert_eq!(verified.status, Some(if problems.is_empty() { 0 } else { 3 }), "{}: {problems:?}", self.what);
+        problems
     }
 
     fn look(&self) -> Found {
-        let verified = self.run(&["verify", "--read-data", "--json"]);
-        let status = verified.status.expect("ended");
-        assert!(matches!(status, 0 | 3), "{}: verify: {status}: {}", self.what, verified.stderr);
         let mut hit = BTreeMap::new();
         for name in self.field.originals.keys() {
-            let (status, missing) = self.restore(name);
-            if !missing.is_empty() || status == 1 {
-                hit.insert(name.clone(), missing);
+            let lost = self.lost_files(name);
+            if !lost.is_empty() {
+                hit.insert(name.clone(), lost);
             }
         }
-        let problems = verified.json()["problems"].as_array().expect("a list").clone();
-        assert_eq!(status == 3, !problems.is_empty(), "{}: {problems:?}", self.what);
-        Found { status, problems, hit }
+        Found { problems: self.verify(), hit }
+    }
+
+    fn look_at_this_file(&self) -> Found {
+        let found = self.look();
+        let file = self.store.join(&self.path);
+        let names_file = |problem: &Problem| problem.file == file.to_str().expect("UTF-8");
+        let (what, problems) = (&self.what, &found.problems);
+        assert!(problems.iter().any(names_file), "{what}: the file is not named: {problems:?}");
+        // Whatever goes wrong, the file that was damaged is the one to blame.
+        assert!(problems.iter().all(names_file), "{what}: another file is blamed: {problems:?}");
+        found
+    }
+
+    /// The damaged file is blamed for all that is lost, and for nothing else.
+    fn check(&self) {
+        let found = self.look_at_this_file();
+        let (what, problems) = (&self.what, &found.problems);
+        assert_eq!(found.named(), found.hit(), "{what}: named and hit: {problems:?}");
+        if self.path.starts_with("runs/") {
+            return;
+        }
+        for (run, lost) in &found.hit {
+            let entries: Vec<&String> = problems.iter().filter(|p| p.runs.contains(run)).flat_map(|p| &p.paths).collect();
+            for path in lost {
+                assert!(entries.iter().any(|entry| covers(entry, path)), "{what}: {run}: {path} is not named: {entries:?}");
+            }
+        }
+        for problem in problems {
+            let mut lost = problem.runs.iter().flat_map(|run| &found.hit[run]).peekable();
+            let lost: Vec<&String> = if lost.peek().is_some() { lost.collect() } else { continue };
+            for entry in &problem.paths {
+                assert!(lost.iter().any(|path| covers(entry, path)), "{what}: {entry} is named and came back: {problem:?}");
+            }
+        }
+    }
+}
+
+/// A bit in every frame: at its beginning, in its middle or at its end by turns.
+fn flips_in_frames(pack: &Pack) -> Vec<Action> {
+    let place = |(n, frame): (usize, &runsnap::pack::Frame)| {
+        let last = frame.stored_bytes - 1;
+        Action::Flip(frame.offset + [0, last / 2, last][n % 3])
+    };
+    pack.frames.iter().enumerate().map(place).collect()
+}
+
+/// Bits in the header's magic, version, reserved bytes and store id, in the table, and in each field of the footer.
+fn flips_around_frames(pack: &Pack) -> Vec<Action> {
+    let table = pack.frames.last().map(|frame| frame.offset + frame.stored_bytes).expect("frames");
+    let footer = pack.bytes - 56;
+    let places = [0, 9, 12, 20, table, (table + footer) / 2, footer, footer + 9, footer + 20, pack.bytes - 1];
+    places.map(Action::Flip).to_vec()
+}
+
+#[test]
+fn packs() {
+    let field = Field::new();
+    let files = field.files("packs");
+    for (n, file) in files.iter().enumerate() {
+        let pack = field.pack(file);
+        let mut actions = flips_in_frames(&pack);
+        actions.extend(cuts_and_removal(pack.bytes));
+        if n == 0 {
+            actions.extend(flips_around_frames(&pack));
+        }
+        for action in actions {
+            field.damaged(file, action).check();
+        }
     }
 }
 
 #[test]
-#[ignore = "exploration"]
-fn explore() {
-    let field = Field::new();
-    for folder in ["packs", "runs", "writers"] {
-        for file in field.files(folder) {
-            println!("{file}: {}", field.bytes(&file));
+fn packs_that_an_index_knows() {
+    let field = Field::with_index();
+    for (n, file) in field.files("packs").iter().enumerate() {
+        let pack = field.pack(file);
+        // Another selection for each pack: frames, surroundings, cuts.
+        let actions = [flips_in_frames(&pack), flips_around_frames(&pack), cuts_and_removal(pack.bytes).to_vec()];
+        for actions in actions {
+            field.damaged(file, actions[n % actions.len()]).check();
         }
     }
-    let _ = std::io::stdout().flush();
-    let found = field.damaged("config.json", Action::Flip(3)).look();
-    println!("{} {:?} {:?}", found.status, found.problems, found.hit);
-    for file in field.files("packs") {
-        let pack = field.pack(&file);
-        for frame in &pack.frames {
-            let objects: Vec<_> = pack.objects[frame.objects.clone()].iter().map(|o| (o.kind, o.bytes)).collect();
-            println!("{file} {} {} {:?} {:?} {:?}", frame.offset, frame.stored_bytes, frame.codec, frame.prefix, objects);
+}
+
+/// Where the records of a journal begin and end.
+fn records(path: &Path) -> Vec<(u64, u64)> {
+    let bytes = fs::read(path).expect("readable");
+    let place = |item: Item<'_>| match item {
+        Item::Record { offset, end, .. } => ((offset + HEADER_BYTES) as u64, (end + HEADER_BYTES) as u64),
+        other => panic!("{other:?}"),
+    };
+    scan(&bytes[HEADER_BYTES..]).map(place).collect()
+}
+
+#[test]
+fn journals() {
+    let field = Field::with_index();
+    for file in field.files("runs") {
+        let records = records(&field.project.store().join(&file));
+        assert_eq!(records.len(), 4);
+        // Marker, length, payload and checksum of a record; the header's magic, version, reserved bytes and store id.
+        let places = records.iter().enumerate().map(|(n, (from, to))| [from + 1, from + 4, (from + to) / 2, to - 1][n]);
+        let flips = places.chain([3, 8, 11, 24]).map(Action::Flip);
+        for action in flips.chain(cuts_and_removal(field.bytes(&file))) {
+            field.damaged(&file, action).check();
         }
     }
 }
 
 #[test]
-#[ignore = "exploration"]
-fn explore_bits() {
-    use runsnap::operations::restore::{RestoreOptions, restore};
-    use runsnap::operations::verify::verify;
+fn journals_without_an_index() {
     let field = Field::new();
-    if std::env::var("INDEXED").is_ok() {
-        field.project.run(["reindex"]).expect(0);
+    for file in field.files("runs") {
+        let (from, to) = records(&field.project.store().join(&file))[2];
+        // Which run a record was of shows as long as no more than a bit of it is wrong.
+        for at in [from + 3, from + 5, from + 60, to - 2, 9] {
+            field.damaged(&file, Action::Flip(at)).check();
+        }
     }
-    let which = std::env::var("WHICH").expect("folder");
-    let step: usize = std::env::var("STEP").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
-    let files = if which.contains('.') { vec![which.clone()] } else { field.files(&which) };
-    struct Silent;
-    impl runsnap::progress::Progress for Silent {
-        fn begin(&self, _: &'static str, _: u64) {}
-        fn advance(&self, _: u64) {}
-        fn end(&self) {}
-        fn warn(&self, _: &str) {}
+    // What is gone is gone with its names. The last journal of a writer is noted in its slot.
+    let noted = fs::read_to_string(field.project.store().join("writers/0000")).expect("a note");
+    let noted = format!("runs/{}", noted.split(' ').next().expect("a name"));
+    for action in cuts_and_removal(field.bytes(&noted)) {
+        let damaged = field.damaged(&noted, action);
+        let found = damaged.look_at_this_file();
+        assert!(!found.hit.is_empty(), "{}", damaged.what);
     }
-    let store = field.project.beside("work");
-    copy(&field.project.store(), &store);
-    let out = field.project.beside("out");
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for file in files {
-        let path = store.join(&file);
-        let original = fs::read(&path).expect("readable");
-        let step = if original.len() > 20_000 && file.ends_with(".pack") { original.len() * 8 / 200 } else { step };
-        for bit in (0..original.len() * 8).step_by(step) {
-            let mut bytes = original.clone();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            fs::write(&path, &bytes).expect("written");
-            let mut tell = |what: String| {
-                let n = counts.entry(format!("{file}: {}", what.split(':').next().unwrap_or(""))).or_default();
-                *n += 1;
-                if *n <= 6 { println!("{file} byte {} bit {}: {}", bit / 8, bit % 8, what.chars().take(400).collect::<String>()); }
-            };
-            let opened = match runsnap::store::Store::open(&store) {
-                Ok(s) => s,
-                Err(e) => { tell(format!("cannot open: {e}")); continue }
-            };
-            let verified = match verify(&opened, true, &Silent) {
-                Ok(v) => v,
-                Err(e) => { tell(format!("verify fails: {e}")); continue }
-            };
-            let named: BTreeSet<String> = verified.problems.iter().flat_map(|p| p.runs.iter().cloned()).collect();
-            let names_file = verified.problems.iter().any(|p| p.file.contains(&file));
-            let opened = runsnap::store::Store::open(&store).unwrap();
-            let runs = opened.runs().expect("runs");
-            let mut hit = BTreeSet::new();
-            for (name, original) in &field.originals {
-                let Ok(run) = runsnap::operations::find_run::find_run(&runs, name, None) else { hit.insert(name.clone()); continue };
-                let _ = fs::remove_dir_all(&out);
-                let options = RestoreOptions { output: out.clone(), paths: vec![], force: false };
-                match restore(&opened, run, &options, &Silent) {
-                    Ok(r) => {
-                        let t = tree(&out);
-                        for (p, c) in &t { if original.get(p) != Some(c) { tell(format!("WRONG CONTENT: {name} {p:?}")); } }
-                        if t != *original { hit.insert(name.clone()); if r.problems.is_empty() { tell(format!("SILENT LOSS: {name}")); } }
-                        else if !r.problems.is_empty() { tell(format!("odd: {:?}", r.problems)); }
-                    }
-                    Err(_) => { hit.insert(name.clone()); }
+}
+
+#[test]
+fn config() {
+    let field = Field::new();
+    let id = |store: &Path| {
+        let config: Value = serde_json::from_slice(&fs::read(store.join("config.json")).expect("there")).expect("JSON");
+        config["store"].clone()
+    };
+    let text = fs::read_to_string(field.project.store().join("config.json")).expect("there");
+    let flips = ["runsnap-store", "version\": 1", "[]", "store\": ", "generation\": 0", "16384", "checksum"].map(|field| {
+        let at = text.find(field).expect("a field");
+        // The last character, which is the value.
+        (at + field.len() - 1) as u64
+    });
+    let actions = flips.into_iter().chain([0, text.len() as u64 / 2]).map(Action::Flip);
+    // The line feed at the end is not missed.
+    for (n, action) in actions.chain(cuts_and_removal(text.trim_end().len() as u64)).enumerate() {
+        let damaged = field.damaged("config.json", action);
+        let what = &damaged.what;
+        let found = damaged.look_at_this_file();
+        assert!(found.hit.is_empty(), "{what}: {:?}", found.hit);
+        let listed = damaged.run(&["list", "--all-projects", "--json"]).expect(3);
+        assert!(listed.stderr.contains("config.json"), "{what}: {}", listed.stderr);
+        assert_eq!(listed.json()["runs"].as_array().map(Vec::len), Some(field.originals.len()), "{what}");
+        let capture = ["capture", "--tree", "alpha", "--run", "later", "--quiet"];
+        damaged.run(&capture).expect_line(1, &["config.json", "runsnap init --store"]);
+        damaged.run(&["init"]).expect(0);
+        assert_eq!(id(&damaged.store), id(&field.project.store()), "{what}");
+        if n % 4 == 0 {
+            damaged.run(&capture).expect(0);
+            assert_eq!(damaged.restore("later"), (Some(0), field.originals["alpha-3"].clone()), "{what}");
+            assert!(damaged.look().problems.is_empty(), "{what}");
+        }
+    }
+}
+
+#[test]
+fn index() {
+    let field = Field::with_index();
+    let names = |damaged: &Damaged<'_>| -> Vec<Value> {
+        let listed = damaged.run(&["list", "--all-projects", "--json"]).expect(0).json();
+        listed["runs"].as_array().expect("a list").iter().map(|run| run["name"].clone()).collect()
+    };
+    let whole = names(&field.damaged("index.sqlite", Action::Remove));
+    let bytes = field.bytes("index.sqlite");
+    let page = |path: &Path| fs::read(path).map(|bytes| u64::from(u16::from_be_bytes([bytes[16], bytes[17]]))).expect("there");
+    let page = page(&field.project.store().join("index.sqlite"));
+    // The file's header; of each page the head, and the end, where the first rows are.
+    let pages = (0..bytes / page).map(|n| n * page).flat_map(|at| [at + 3, at + page - 3]);
+    let flips = [0, 19, 30, 60].into_iter().chain(pages).map(Action::Flip);
+    for (n, action) in flips.chain(cuts_and_removal(bytes)).enumerate() {
+        let damaged = field.damaged("index.sqlite", action);
+        let what = &damaged.what;
+        assert_eq!(names(&damaged), whole, "{what}");
+        let found = damaged.look();
+        assert!(found.hit.is_empty(), "{what}: {:?}", found.hit);
+        assert!(found.named().is_empty(), "{what}: runs are said to be hit: {:?}", found.problems);
+        if n % 4 == 0 {
+            damaged.run(&["capture", "--tree", "alpha", "--run", "later", "--quiet"]).expect(0);
+            assert_eq!(damaged.restore("later"), (Some(0), field.originals["alpha-3"].clone()), "{what}");
+            damaged.run(&["reindex"]).expect(0);
+            assert!(damaged.verify().is_empty(), "{what}");
+        }
+    }
+    let removed = field.damaged("index.sqlite", Action::Cut(bytes / 2)).verify();
+    assert!(removed.iter().any(|problem| problem.file.ends_with("index.sqlite")), "{removed:?}");
+}
+
+#[test]
+fn slots_are_harmless() {
+    let field = Field::new();
+    let bytes = field.bytes("writers/0000");
+    let flips = [0, 20, 30, bytes - 12, bytes - 3, bytes - 1].map(Action::Flip);
+    for action in flips.into_iter().chain(cuts_and_removal(bytes)) {
+        let damaged = field.damaged("writers/0000", action);
+        damaged.run(&["capture", "--tree", "alpha", "--run", "later", "--quiet"]).expect(0);
+        let found = damaged.look();
+        assert!(found.problems.is_empty() && found.hit.is_empty(), "{}: {:?}", damaged.what, found.problems);
+        assert_eq!(damaged.restore("later"), (Some(0), field.originals["alpha-3"].clone()), "{}", damaged.what);
+    }
+}
+
+#[test]
+fn files_of_run_folders() {
+    let field = Field::new();
+    for (run, name) in [("alpha-again", "manifest.json"), ("big-2", "backtest_metadata.json")] {
+        let path = field.project.path(format!("results/{run}/metadata/{name}"));
+        let whole = fs::read(&path).expect("there");
+        let bytes = whole.len() as u64;
+        for action in [3, bytes / 2, bytes - 1].map(Action::Flip).into_iter().chain(cuts_and_removal(bytes)) {
+            action.apply(&path);
+            let verified = field.project.run(["verify", "--json"]).expect(3).json();
+            let problems = verified["problems"].as_array().expect("a list");
+            assert_eq!(problems.len(), 1, "{action:?}: {problems:?}");
+            assert_eq!(problems[0]["file"], json!(path), "{action:?}");
+            assert_eq!(problems[0]["runs"], json!([run]), "{action:?}");
+            assert_eq!(field.project.restored(run), field.originals[run]);
+            fs::write(&path, &whole).expect("written");
+        }
+    }
+    field.project.run(["verify", "--read-data"]).expect(0);
+}
+
+#[test]
+fn a_store_whose_index_is_behind() {
+    let mut field = Field::new();
+    for version in 0..36 {
+        field.project.write("beta/main.py", format!("import shared\nLIMIT = {version}.5\n"));
+        field.capture("beta", &format!("later-{version:02}"), &[]);
+    }
+    assert!(field.project.store().join("index.sqlite").exists());
+    let noted = fs::read_to_string(field.project.store().join("writers/0000")).expect("a note");
+    let journal = format!("runs/{}", noted.split(' ').next().expect("a name"));
+    let pack_of = |name: &str| {
+        let shown = field.project.run(["show", name, "--json"]).expect(0).json();
+        format!("packs/{}.pack", shown["packs"][0].as_str().expect("a pack"))
+    };
+    field.damaged(&pack_of("later-02"), Action::Remove).check();
+    field.damaged(&pack_of("later-35"), Action::Cut(100)).check();
+    let records = records(&field.project.store().join(&journal));
+    field.damaged(&journal, Action::Flip(records[5].0 + 20)).check();
+    field.damaged(&journal, Action::Flip(records[records.len() - 1].0 + 20)).check();
+    // The index can name the runs that it knows, and no others.
+    let found = field.damaged(&journal, Action::Remove).look_at_this_file();
+    assert!(found.named().len() >= 20 && found.named().is_subset(&found.hit()), "{:?}", found.problems);
+}
+
+#[test]
+fn what_is_captured_again_is_stored_again() {
+    for field in [Field::new(), Field::with_index()] {
+        for file in field.files("packs") {
+            for action in [Action::Remove, Action::Cut(field.bytes(&file) - 9), Action::Flip(1)] {
+                let damaged = field.damaged(&file, action);
+                let lost = damaged.lost_files("alpha-3");
+                if lost.is_empty() {
+                    continue;
                 }
+                damaged.run(&["capture", "--tree", "alpha", "--run", "later", "--quiet"]).expect(0);
+                assert_eq!(damaged.restore("later"), (Some(0), field.originals["alpha-3"].clone()), "{}", damaged.what);
+                // The runs that had the same content have it again.
+                assert_eq!(damaged.lost_files("alpha-3"), BTreeSet::new(), "{}", damaged.what);
             }
-            if verified.problems.is_empty() { tell(format!("verify is silent: hit {hit:?}")); }
-            else if !names_file { tell(format!("file not named: {:?}", verified.problems)); }
-            if !hit.is_subset(&named) { tell(format!("hit but not named: {hit:?} {named:?} {:?}", verified.problems)); }
-            if !named.is_subset(&hit) { tell(format!("named but not hit: {hit:?} {named:?}")); }
-            // the problem that names the file should name the runs
-            let by_file: BTreeSet<String> = verified.problems.iter().filter(|p| p.file.contains(&file)).flat_map(|p| p.runs.iter().cloned()).collect();
-            if names_file && !hit.is_subset(&by_file) && hit.is_subset(&named) { tell(format!("runs named elsewhere: {:?}", verified.problems)); }
         }
-        fs::write(&path, &original).expect("written");
-        println!("{file}: {} bits", original.len() * 8);
     }
-    println!("{counts:#?}");
 }

@@ -101,7 +101,8 @@ impl History {
     fn new(chunker: Chunker) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::create_dir(folder.path().join("project")).expect("folder");
-        let (store, _) = Store::init_in(Arc::new(LocalStorage::new(folder.path().join("store"))), chunker).expect("made");
+        let (store, _) =
+            Store::init_in(Arc::new(LocalStorage::new(folder.path().join("store"))), chunker).expect("made");
         Self { folder, store: Some(store), files: Tree::new(), runs: BTreeMap::new() }
     }
 
@@ -191,7 +192,9 @@ impl History {
                 self.files.retain(|path, _| !path.starts_with(FOLDERS[folder]));
             }
             Step::SwitchExecutable(file) => {
-                if let Some((path, (kind, content))) = self.picked(&file).and_then(|p| Some((p.clone(), self.files.get(&p)?.clone()))) {
+                if let Some((path, (kind, content))) =
+                    self.picked(&file).and_then(|p| Some((p.clone(), self.files.get(&p)?.clone())))
+                {
                     let kind = match kind {
                         "file" => "executable",
                         "executable" => "file",
@@ -207,7 +210,10 @@ impl History {
                 let captured = capture(self.store(), &options, &()).expect("captured");
                 prop_assert_eq!(captured.warnings, Vec::<String>::new());
                 prop_assert_eq!(captured.files as usize, self.files.len());
-                prop_assert_eq!(captured.bytes as usize, self.files.values().map(|(_, content)| content.len()).sum::<usize>());
+                prop_assert_eq!(
+                    captured.bytes as usize,
+                    self.files.values().map(|(_, content)| content.len()).sum::<usize>()
+                );
                 self.runs.insert(options.name.expect("given"), self.files.clone());
             }
             Step::Revert(run) => {

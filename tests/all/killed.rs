@@ -77,7 +77,7 @@ impl Writer {
             2 => self.project.write(format!("generated/rule_{n}.py"), format!("RULE = {n}\n")),
             3 => drop(fs::remove_file(self.project.path(format!("generated/rule_{}.py", n.saturating_sub(1))))),
             4 => {
-                let mode = if n % 4 == 0 { 0o644 } else { 0o755 };
+                let mode = if n.is_multiple_of(4) { 0o644 } else { 0o755 };
                 fs::set_permissions(self.project.path("run.sh"), fs::Permissions::from_mode(mode)).expect("chmod");
             }
             _ => {}
@@ -124,7 +124,8 @@ fn check(store: &Path, writers: &[Writer]) {
     assert_eq!(listed.len(), names.len(), "no name twice");
 
     let attempts: BTreeMap<&String, &Attempt> = writers.iter().flat_map(|writer| &writer.attempts).collect();
-    let returned: BTreeSet<&String> = attempts.iter().filter(|(_, attempt)| attempt.returned).map(|(name, _)| *name).collect();
+    let returned: BTreeSet<&String> =
+        attempts.iter().filter(|(_, attempt)| attempt.returned).map(|(name, _)| *name).collect();
     assert_eq!(returned.difference(&listed).collect::<Vec<_>>(), Vec::<&&String>::new(), "runs that are lost");
 
     let opened = Store::open(store).expect("opens");

@@ -157,7 +157,8 @@ fn manifest() {
     let named = ["capture", "--tree", ".", "--run", "first", "--sweep", "grid \"é\"", "--run-dir", "runs/named"];
     project.run(named).expect(0);
     let schema = schema(MANIFEST);
-    let [bare, named] = ["bare", "named"].map(|run| read(&project.path("runs").join(run).join("metadata/manifest.json")));
+    let [bare, named] =
+        ["bare", "named"].map(|run| read(&project.path("runs").join(run).join("metadata/manifest.json")));
     assert_valid(&schema, &bare);
     assert_valid(&schema, &named);
     assert_eq!((bare.get("name"), bare.get("sweep")), (None, None));
@@ -195,7 +196,10 @@ fn manifest_stays_below_1_kib() {
     let manifest = read(&path);
     assert_valid(&schema(MANIFEST), &manifest);
     assert_eq!((&manifest["name"], &manifest["sweep"]), (&json!(name), &json!(sweep)));
-    assert_eq!(read(&project.path("run/metadata/backtest_metadata.json"))["files"].as_array().map(Vec::len), Some(2_001));
+    assert_eq!(
+        read(&project.path("run/metadata/backtest_metadata.json"))["files"].as_array().map(Vec::len),
+        Some(2_001)
+    );
 }
 
 #[test]
@@ -229,10 +233,14 @@ fn backtest_metadata() {
     assert_eq!(tree["left_out"].as_array().map(Vec::len), Some(2));
     assert!(tree["captured_files"].as_array().expect("a list").contains(&json!("momentum/\u{fffd}\u{fffd}.py")));
     assert_eq!(tree["captured_files"], tree["code_capture"]["captured_files"]);
-    assert_eq!(tree["code_capture"]["total_code_size_bytes"], read(&project.path("runs/0/metadata/manifest.json"))["bytes"]);
+    assert_eq!(
+        tree["code_capture"]["total_code_size_bytes"],
+        read(&project.path("runs/0/metadata/manifest.json"))["bytes"]
+    );
 
     let capture = |of: &Value| {
-        let keys = ["code_capture_mode", "entry_point_file", "detection_method", "execution_context", "yaml_config_used"];
+        let keys =
+            ["code_capture_mode", "entry_point_file", "detection_method", "execution_context", "yaml_config_used"];
         Value::from(keys.map(|key| of["code_capture"][key].clone()).to_vec())
     };
     assert_eq!(capture(tree), json!(["tracked", null, "not_detected", "unknown", false]));
@@ -285,8 +293,22 @@ fn records_of_each_type() {
     assert_eq!(full["environment"]["python"], "3.12.1");
 
     let start = [
-        "/entry_point", "/git_commit", "/host", "/left_out", "/name", "/packs", "/params", "/params/fast", "/params/name",
-        "/params/none", "/params/ratio", "/environment/python", "/run_folder", "/sweep", "/tags", "/warnings",
+        "/entry_point",
+        "/git_commit",
+        "/host",
+        "/left_out",
+        "/name",
+        "/packs",
+        "/params",
+        "/params/fast",
+        "/params/name",
+        "/params/none",
+        "/params/ratio",
+        "/environment/python",
+        "/run_folder",
+        "/sweep",
+        "/tags",
+        "/warnings",
     ];
     let sorted = |mut list: Vec<String>| {
         list.sort();
@@ -318,7 +340,8 @@ fn records_of_each_type() {
     let (run, time) = (RunId([0xab; 16]), "2026-01-01T00:00:00.000000Z".to_owned());
     let end = |exit_status| RunRecord::End(RunEnd { run, time: time.clone(), sequence: 0, exit_status });
     let update = RunUpdate { run, time: time.clone(), sequence: u64::MAX, metrics: Map::new(), tags: Vec::new() };
-    let rest = [end(Some(-1)), end(None), RunRecord::Forget(RunForget { run, time: time.clone() }), RunRecord::Update(update)];
+    let rest =
+        [end(Some(-1)), end(None), RunRecord::Forget(RunForget { run, time: time.clone() }), RunRecord::Update(update)];
     for (record, may_lack) in rest.iter().zip([&["/exit_status"][..], &[], &[], &[]]) {
         let record = serde_json::to_value(record).expect("JSON");
         assert_valid(&schema, &record);
@@ -350,7 +373,16 @@ fn strategy_yaml() {
         assert_valid(&schema, &yaml(good));
     }
     // What the schema refuses, the program does not take without a word either.
-    for bad in ["{}", "[]", "files: a.py", "files: ['']", "files: [1]", "mode: tracked", "files: []\nmode: odd", "files: []\nexclude: a"] {
+    for bad in [
+        "{}",
+        "[]",
+        "files: a.py",
+        "files: ['']",
+        "files: [1]",
+        "mode: tracked",
+        "files: []\nmode: odd",
+        "files: []\nexclude: a",
+    ] {
         assert!(!schema.is_valid(&yaml(bad)), "{bad}");
         let project = Project::with_code();
         project.write("strategy.yaml", bad);
