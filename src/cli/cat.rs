@@ -1,8 +1,9 @@
+use std::ffi::OsString;
 use std::path::Path;
 
 use base64::Engine as _;
 use runsnap::snapshot::Entry;
-use runsnap::tracked_path::TrackedPath;
+use runsnap::tracked_path::{TrackedPath, name_bytes, os_name};
 use runsnap::{Error, Result};
 use serde::Serialize;
 
@@ -14,17 +15,17 @@ use super::output::{Outcome, print_bytes, print_json};
 pub struct Arguments {
     /// The run and the file, as in run-12:strategy.py
     #[arg(value_name = "RUN:PATH")]
-    place: String,
+    place: OsString,
 }
 
 pub fn run(context: &Context, arguments: &Arguments) -> Result<Outcome> {
     let (name, path) =
-        arguments.place.split_once(':').ok_or_else(|| Error::Usage(format!("Not RUN:PATH: {:?}", arguments.place)))?;
+        split_place(&arguments.place).ok_or_else(|| Error::Usage(format!("Not RUN:PATH: {:?}", arguments.place)))?;
     let store = context.open()?;
     let runs = context.runs(&store)?;
-    let run = context.find(&store, &runs, name)?;
-    let no_such_path = || Error::NoSuchPath { run: run.label(), path: path.to_owned() };
-    let tracked = TrackedPath::from_path(Path::new(path)).ok_or_else(no_such_path)?;
+    let run = context.find(&store, &runs, &name)?;
+    let no_such_path = || Error::NoSuchPath { run: run.label(), path: path.to_string_lossy().into_owned() };
+    let tracked = TrackedPath::from_path(Path::new(&path)).ok_or_else(no_such_path)?;
     let mut damage = None;
     let files = store.readable_files_of(run.start.snapshot, |error| damage = Some(error))?;
     match (files.entries.get(&tracked), damage) {
@@ -34,6 +35,16 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Outcome> {
         (None, None) => return Err(no_such_path()),
     }
     Ok(Outcome::Done)
+}
+
+/// Takes `RUN:PATH` apart; the path need not be UTF-8.
+fn split_place(place: &OsString) -> Option<(String, OsString)> {
+    if let Some((name, path)) = place.to_str().and_then(|text| text.split_once(':')) {
+        return Some((name.to_owned(), path.into()));
+    }
+    let bytes = name_bytes(place)?;
+    let (name, path) = bytes.split_at_checked(bytes.iter().position(|byte| *byte == b':')?)?;
+    Some((String::from_utf8(name.to_vec()).ok()?, os_name(path.get(1..)?)?))
 }
 
 /// Prints content as it is, or as JSON: in `text`, or in base64 in `content` where it is not UTF-8.

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::PathBuf;
 
 use runsnap::operations::list::{ListOptions, Listed, list, list_sweeps};
 use runsnap::operations::run_filter::{Filter, parse_sort};
@@ -24,7 +24,7 @@ pub struct Arguments {
     sort: Option<String>,
     /// Runs that have this file alone, with the id of its content
     #[arg(long, value_name = "PATH")]
-    file: Option<String>,
+    file: Option<PathBuf>,
     /// At most so many: the newest, or with --sort the first
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -41,7 +41,7 @@ pub fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
     let sort = arguments.sort.as_deref().map(parse_sort).transpose()?;
     let file = match &arguments.file {
         Some(text) => {
-            let path = TrackedPath::from_path(Path::new(text));
+            let path = TrackedPath::from_path(text);
             Some(path.ok_or_else(|| Error::Usage(format!("Not a path inside a snapshot: {text:?}")))?)
         }
         None => None,

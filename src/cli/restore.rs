@@ -15,7 +15,7 @@ pub struct Arguments {
     #[arg(long, short, value_name = "DIR")]
     output: PathBuf,
     /// Restore these files and folders alone
-    paths: Vec<String>,
+    paths: Vec<PathBuf>,
     /// Write into a folder that is not empty: files of the same names are replaced, all others stay
     #[arg(long)]
     force: bool,

@@ -1,7 +1,7 @@
 //! restore: writes the exact files of a run into a folder, and nothing outside it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use rayon::prelude::*;
@@ -22,7 +22,7 @@ pub struct RestoreOptions {
     /// The folder, which must be new or empty.
     pub output: PathBuf,
     /// Restores these files and folders alone; all where empty.
-    pub paths: Vec<String>,
+    pub paths: Vec<PathBuf>,
     /// Writes into a folder that is not empty: files of the snapshot's names are replaced, all others stay.
     pub force: bool,
 }
@@ -107,7 +107,7 @@ pub fn restore(store: &Store, run: &Run, options: &RestoreOptions, progress: &dy
 fn choose(
     run: &Run,
     all: BTreeMap<TrackedPath, Entry>,
-    paths: &[String],
+    paths: &[PathBuf],
     is_damaged: bool,
 ) -> Result<BTreeMap<TrackedPath, Entry>> {
     if paths.is_empty() {
@@ -115,8 +115,8 @@ fn choose(
     }
     let mut wanted = BTreeMap::new();
     for text in paths {
-        let no_such_path = || Error::NoSuchPath { run: run.label(), path: text.clone() };
-        let path = TrackedPath::from_path(Path::new(text)).ok_or_else(no_such_path)?;
+        let no_such_path = || Error::NoSuchPath { run: run.label(), path: text.display().to_string() };
+        let path = TrackedPath::from_path(text).ok_or_else(no_such_path)?;
         let found: Vec<_> =
             all.iter().filter(|(p, _)| p.is_within(&path)).map(|(p, e)| (p.clone(), e.clone())).collect();
         if found.is_empty() && !is_damaged {

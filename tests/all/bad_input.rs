@@ -1,5 +1,6 @@
 //! Bad input gets one clear line and the right exit status, and loses nothing.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -9,6 +10,10 @@ use std::sync::Arc;
 
 use runsnap::chunker::Chunker;
 use runsnap::id::ObjectId;
+use runsnap::pack::format::{ObjectKind, Prefix};
+use runsnap::pack::{PackWriter, PreparedFrame};
+use runsnap::run_record::RunRecord;
+use runsnap::snapshot::{Entry, Node, Snapshot, encode_tree};
 use runsnap::storage::{LocalStorage, Storage};
 use runsnap::store::Store;
 use serde_json::{Value, json};
@@ -133,6 +138,79 @@ fn a_pack_or_journal_of_a_newer_version_is_named() {
 }
 
 #[test]
+fn a_journal_of_a_newer_version_hides_no_run_and_no_name() {
+    let project = Project::with_code();
+    project.capture("first");
+    let path = project.store_files("runs").remove(0);
+    let mut newer = fs::read(&path).expect("there");
+    newer[8] = 7;
+    fs::write(&path, &newer).expect("written");
+    let listed = project.run(["list", "--json"]).expect(3);
+    assert!(listed.stderr.contains("version 7") && listed.stderr.contains("up to 1"), "{}", listed.stderr);
+    assert_eq!(listed.json()["runs"][0]["name"], "first");
+    let output = project.beside("out");
+    project.run(["restore", "first", "--output", output.to_str().expect("text"), "--quiet"]).expect(3);
+    assert_eq!(tree(&output), tree(&project.root()));
+    project.run(["capture", "--tree", ".", "--run", "first"]).expect_line(1, &["first", "already"]);
+    project.run(["capture", "--tree", ".", "--run", "second"]).expect(0);
+    assert_eq!(fs::read(&path).expect("there"), newer, "nobody writes to it");
+}
+
+#[test]
+fn a_manifest_that_names_no_run_is_an_unknown_run() {
+    let project = Project::with_code();
+    project.run(["capture", "--tree", ".", "--run", "first", "--run-dir", "../run", "--quiet"]).expect(0);
+    let manifest = project.beside("run/metadata/manifest.json");
+    let whole = fs::read(&manifest).expect("there");
+    for named in [&["show", "../run"], &["show", "../run/metadata/manifest.json"]] {
+        assert!(project.run(named).expect(0).stdout.contains("first"));
+    }
+    let other = project.capture("other")["run"].as_str().map(str::to_owned).expect("text");
+    let text = String::from_utf8(whole.clone()).expect("text");
+    let cases = [
+        b"{".to_vec(),
+        b"null".to_vec(),
+        whole[..whole.len() / 2].to_vec(),
+        text.replace("runsnap-manifest", "something-else").into_bytes(),
+        text.replace("\"version\": 1", "\"version\": 2").into_bytes(),
+        text.replace(&text[text.find("\"run\": \"").expect("a run") + 8..][..32], &"0".repeat(32)).into_bytes(),
+        [whole.clone(), vec![b' '; 5000]].concat(),
+    ];
+    for case in cases {
+        fs::write(&manifest, &case).expect("written");
+        let shown = String::from_utf8_lossy(&case).into_owned();
+        let finished = project.run(["restore", "../run", "--output", "out"]);
+        assert_eq!(finished.status, Some(1), "{shown}: {}", finished.stderr);
+        finished.expect_line(1, &["No run \"../run\""]);
+        assert!(!project.path("out").exists());
+    }
+    project.run(["show", &other]).expect(0);
+}
+
+#[test]
+fn pipes_are_not_waited_for() {
+    let project = Project::with_code();
+    project.run(["capture", "--tree", ".", "--run", "first", "--run-dir", "../run", "--quiet"]).expect(0);
+    let pipe = |path: &Path| {
+        let _ = fs::remove_file(path);
+        rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::from_raw_mode(0o600)).expect("made");
+    };
+    pipe(&project.beside("pipe"));
+    project.run(["show", "../pipe"]).expect_line(1, &["No run \"../pipe\""]);
+    project.run(["capture", "../pipe"]).expect_line(2, &["Not a file"]);
+    pipe(&project.beside("run/metadata/manifest.json"));
+    let verified = project.run(["verify"]).expect(3);
+    assert!(verified.stdout.contains("not a regular file"), "{}", verified.stdout);
+    pipe(&project.path("strategy.yaml"));
+    let captured = project.run(["capture", "strategy.py"]).expect(3);
+    assert!(captured.stderr.contains("strategy.yaml decides nothing: not a file"), "{}", captured.stderr);
+    let store = project.beside("other");
+    fs::create_dir(&store).expect("made");
+    pipe(&store.join("config.json"));
+    project.run(["list", "--store", store.to_str().expect("text")]).expect(1);
+}
+
+#[test]
 fn unknown_ambiguous_and_taken_names() {
     let project = Project::with_code();
     for name in ["fast-1", "fast-2", "slow"] {
@@ -227,6 +305,24 @@ fn names_that_are_not_utf_8_are_kept() {
     project.run(["show", "raw"]).expect(0);
     let metadata = fs::read(project.beside("run/metadata/backtest_metadata.json")).expect("written");
     assert!(serde_json::from_slice::<Value>(&metadata).is_ok());
+    // They can be written on the command line like others.
+    let place = std::ffi::OsStr::from_bytes(b"raw:data/caf\xe9.py");
+    assert_eq!(project.run(["cat".as_ref(), place]).expect(0).stdout, "x = 1\n");
+    let path = std::ffi::OsStr::from_bytes(b"data/caf\xe9.py");
+    project.run(["restore".as_ref(), "raw".as_ref(), "--output".as_ref(), "../one".as_ref(), path]).expect(0);
+    assert_eq!(tree(&project.beside("one")).len(), 1);
+    let listed = project.run(["list".as_ref(), "--json".as_ref(), "--file".as_ref(), path]).expect(0).json();
+    assert_eq!(listed["runs"].as_array().map(Vec::len), Some(1));
+    let odd = std::ffi::OsStr::from_bytes(b"raw:data/caf\xff.py");
+    project.run(["cat".as_ref(), odd]).expect_line(1, &["is not in the snapshot"]);
+    project.run(["show".as_ref(), std::ffi::OsStr::from_bytes(b"r\xff")]).expect(2);
+    // Links that lead to such names are links all the same.
+    std::os::unix::fs::symlink(name, project.path("data/link.py")).expect("link");
+    project.capture("linked");
+    assert_eq!(project.restored("linked"), tree(&project.root()));
+    let shown = project.run(["show", "linked", "--json"]).expect(0).json();
+    let files = shown["files"].as_array().expect("a list");
+    assert!(files.iter().any(|file| file["target_bytes"] == "Y2Fm6S5weQ=="), "{shown}");
 }
 
 #[test]
@@ -259,13 +355,32 @@ fn a_path_of_4000_bytes() {
 }
 
 #[test]
+fn a_path_of_more_folders_than_a_snapshot_has_is_left_out() {
+    let project = Project::with_code();
+    let expected = tree(&project.root());
+    let fits = vec!["d"; 511].join("/");
+    project.write(format!("{fits}/fits.py"), "x = 1\n");
+    let captured = project.capture("fits");
+    assert_eq!(captured["left_out"], json!([]));
+    assert_eq!(project.restored("fits"), tree(&project.root()));
+    project.write(format!("{fits}/d/deep.py"), "x = 2\n");
+    let captured = project.run(["capture", "--tree", ".", "--run", "deep", "--json"]).expect(3);
+    assert_eq!(captured.json()["left_out"][0]["path"], format!("{fits}/d/deep.py"));
+    assert_eq!(captured.json()["left_out"][0]["reason"], "name");
+    let mut restored = project.restored("deep");
+    restored.remove(&PathBuf::from(format!("{fits}/fits.py"))).expect("it fits");
+    assert_eq!(restored, expected);
+}
+
+#[test]
 fn strategy_yaml_that_decides_nothing() {
     let project = Project::with_code();
     let bomb = (1..12).fold("a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned(), |text, n| {
         text + &format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", "))
     }) + "files: []\n";
     let long = format!("files: []\n# {}\n", "x".repeat(1 << 20));
-    let cases = ["files: [", "- a\n", "files: x\n", "other: 1\n", "\u{0}", &bomb, &long];
+    let deep = format!("files: {}", "[{".repeat(100_000));
+    let cases = ["files: [", "- a\n", "files: x\n", "other: 1\n", "\u{0}", &bomb, &long, &deep];
     for (n, text) in cases.into_iter().enumerate() {
         project.write("strategy.yaml", text);
         let captured = project.run(["capture", "strategy.py", "--run", &format!("bad-{n}"), "--json"]).expect(3);
@@ -294,6 +409,34 @@ fn entries_of_strategy_yaml_are_refused_one_by_one() {
 }
 
 #[test]
+fn links_to_folders_in_strategy_yaml() {
+    let project = Project::with_code();
+    fs::create_dir(project.beside("outside")).expect("made");
+    fs::write(project.beside("outside/secret.py"), "x = 1\n").expect("written");
+    std::os::unix::fs::symlink("../outside", project.path("out")).expect("link");
+    std::os::unix::fs::symlink("momentum", project.path("in")).expect("link");
+    let capture = |name: &str, files: &str| {
+        project.write("strategy.yaml", format!("files: [{files}]\n"));
+        let captured = project.run(["capture", "strategy.py", "--run", name]);
+        (captured.status, captured.stderr, project.restored(name).into_keys().collect::<Vec<_>>())
+    };
+    let plain = ["strategy.py", "strategy.yaml"].map(PathBuf::from).to_vec();
+    for (n, files) in ["out/secret.py", "out/*.py", "'out/**/*.py'", "out/../out/secret.py"].into_iter().enumerate() {
+        let (status, stderr, restored) = capture(&format!("out-{n}"), files);
+        assert_eq!((status, restored), (Some(3), plain.clone()), "{files}: {stderr}");
+        assert!(stderr.contains("leads out of the project"), "{files}: {stderr}");
+    }
+    let (status, stderr, restored) = capture("link", "out");
+    assert_eq!((status, restored.contains(&"out".into()), restored.len()), (Some(3), true, 3), "{stderr}");
+    // A link within the project comes with what lies behind it, under its own name.
+    for (n, files) in ["in/signal.py", "in, in/signal.py", "in/sig*.py", "'in/**/signal.py'"].into_iter().enumerate() {
+        let (_, stderr, restored) = capture(&format!("in-{n}"), files);
+        let expected = ["in", "momentum/signal.py", "strategy.py", "strategy.yaml"].map(PathBuf::from);
+        assert_eq!(restored, expected, "{files}: {stderr}");
+    }
+}
+
+#[test]
 fn a_run_folder_that_cannot_be_written_costs_no_run() {
     let project = Project::with_code();
     fs::write(project.beside("taken"), "a file").expect("written");
@@ -310,6 +453,40 @@ fn a_closed_pipe_is_no_panic() {
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("ends");
     assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let project = Project::with_code();
+    project.capture("first");
+    let Ok(full) = fs::File::options().write(true).open("/dev/full") else {
+        println!("skipped: this system has no /dev/full");
+        return;
+    };
+    for command in [&["list"][..], &["show", "first"], &["cat", "first:strategy.py"], &["verify"], &["report", "--json"]] {
+        let output = project.command(command).stdout(full.try_clone().expect("cloned")).output();
+        let finished: crate::support::Finished = output.expect("runs").into();
+        finished.expect_line(1, &["standard output", "o space"]);
+    }
+}
+
+#[test]
+fn a_current_folder_that_is_gone() {
+    let project = Project::with_code();
+    project.capture("first");
+    let (gone, store) = (project.path("gone"), project.store());
+    let script = "cd gone && rmdir ../gone && exec \"$0\" \"$@\"";
+    for (arguments, status) in [(&["list"][..], 1), (&["capture", "--tree", "."], 1), (&["show", "first", "--store"], 0)] {
+        fs::create_dir(&gone).expect("made");
+        let mut command = Command::new("sh");
+        command.args(["-c", script, RUNSNAP]).args(arguments).current_dir(project.root()).env_remove("RUNSNAP_STORE");
+        if status == 0 {
+            command.arg(&store);
+        }
+        let finished: crate::support::Finished = command.output().expect("runs").into();
+        let finished = if status == 0 { finished.expect(0) } else { finished.expect_line(status, &["Cannot"]) };
+        assert!(!finished.stderr.contains("panicked"));
+    }
 }
 
 /// A tmpfs of a few hundred KiB; `None` where this user may not mount.
@@ -389,6 +566,60 @@ fn a_full_disk_loses_nothing() {
 }
 
 #[test]
+fn a_full_disk_makes_no_half_store_and_costs_no_index() {
+    let project = Project::with_code();
+    let Some(disk) = SmallDisk::mount(project.beside("disk")) else {
+        println!("skipped: this user may not mount a small disk");
+        return;
+    };
+    let fill = |free: u64| {
+        let room = rustix::fs::statvfs(&disk.path).expect("statvfs");
+        let bytes = (room.f_bavail * room.f_frsize).saturating_sub(free * 1024);
+        fs::write(disk.path.join("filler"), vec![1; usize::try_from(bytes).expect("small")]).expect("filled");
+    };
+    let empty = || fs::remove_file(disk.path.join("filler")).expect("removed");
+    let store = disk.path.join("store");
+    let store = store.to_str().expect("text");
+    fill(0);
+    project.run(["init", "--store", store]).expect_line(1, &["o space", "free some space"]);
+    project.run(["list", "--store", store]).expect_line(1, &["Not a store"]);
+    empty();
+    project.run(["init", "--store", store]).expect(0);
+    let capture = |name: &str| project.run(["capture", "--tree", ".", "--store", store, "--run", name, "--quiet"]);
+    for n in 0..31 {
+        project.write("momentum/signal.py", format!("WINDOW = {n}\n"));
+        capture(&format!("run-{n}")).expect(0);
+    }
+    let index = Path::new(store).join("index.sqlite");
+    let whole_index = || fs::metadata(&index).is_ok_and(|metadata| metadata.len() > 8 << 10);
+    assert!(!whole_index());
+    // From here on each capture wants to write the index as well, which is no reason to fail.
+    let (mut without, mut captured) = (0, 31);
+    for free in (0..).step_by(4) {
+        fill(free);
+        project.write("momentum/signal.py", format!("WINDOW = {free}.5\n"));
+        let finished = capture(&format!("full-{free}"));
+        let is_captured = finished.status == Some(0);
+        if !is_captured {
+            finished.expect_line(1, &["o space"]);
+        }
+        captured += u64::from(is_captured);
+        let verified = project.run(["verify", "--read-data", "--store", store, "--json"]).json();
+        assert_eq!(verified["runs"], captured);
+        let wrong = verified["problems"].as_array().expect("a list");
+        assert!(wrong.iter().all(|p| p["file"] == json!(index)), "{free}: {wrong:?}");
+        empty();
+        if whole_index() {
+            break;
+        }
+        without += u64::from(is_captured);
+    }
+    assert!(without > 0, "the index was written at once");
+    project.run(["gc", "--store", store]).expect(0);
+    project.run(["verify", "--read-data", "--store", store]).expect(0);
+}
+
+#[test]
 fn a_read_only_store_can_be_read() {
     let project = Project::with_code();
     for n in 0..34 {
@@ -404,9 +635,10 @@ fn a_read_only_store_can_be_read() {
             fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).expect("chmod");
         }
     };
-    let mounted = is_root()
-        && Command::new("mount").arg("--bind").arg(&store).arg(&store).status().is_ok_and(|s| s.success())
-        && Command::new("mount").args(["-o", "remount,bind,ro"]).arg(&store).status().is_ok_and(|s| s.success());
+    let done = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
+    let bound = is_root() && done(Command::new("mount").arg("--bind").arg(&store).arg(&store));
+    let mount = bound.then(|| SmallDisk { path: store.clone() });
+    let mounted = bound && done(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(&store));
     if !mounted {
         lock(0o555);
     }
@@ -416,29 +648,42 @@ fn a_read_only_store_can_be_read() {
         }
         project.run(["diff", "run-3", "run-4"]).expect(0);
         assert_eq!(project.restored("run-33"), tree(&project.root()));
-        let refused = project.run(["capture", "--tree", "."]).expect(1);
-        assert_eq!(refused.stderr.lines().count(), 1, "{}", refused.stderr);
+        for command in [&["capture", "--tree", "."][..], &["log", "run-3", "--tag", "good"], &["reindex"]] {
+            let refused = project.run(command).expect_line(1, &[]);
+            assert_eq!(refused.stderr.lines().count(), 1, "{}", refused.stderr);
+        }
+        project.run(["list"]).expect(0);
     } else {
         println!("skipped: root may not mount here");
     }
-    if mounted {
-        let _ = Command::new("umount").arg("-l").arg(&store).status();
-    } else {
+    drop(mount);
+    if !mounted {
         lock(0o755);
     }
     project.capture("again");
 }
 
+/// Puts objects into a store that no capture would write, and a run of that name that has them.
+fn plant(store: &Store, name: &str, objects: &[(ObjectKind, ObjectId, &[u8])], snapshot: ObjectId) {
+    let storage = store.storage();
+    let mut pack = PackWriter::create(&**storage, format!("tmp/{name}"), store.config().store).expect("created");
+    pack.add(PreparedFrame::new(objects, Prefix::None, &[], 0, 3)).expect("added");
+    pack.finish(&format!("packs/{name}.pack")).expect("finished");
+    let mut record = store.runs().expect("runs").runs[0].start.clone();
+    record.run = runsnap::id::RunId(runsnap::id::random_bytes());
+    record.name = Some(name.to_owned());
+    record.snapshot = snapshot;
+    let mut writer = store.writer().expect("a writer");
+    writer.commit(&[RunRecord::Start(Box::new(record))]).expect("committed");
+}
+
 #[test]
 fn a_hostile_snapshot_writes_nothing_outside() {
-    use runsnap::pack::format::{ObjectKind, Prefix};
-    use runsnap::pack::{PackWriter, PreparedFrame};
     let project = Project::with_code();
     project.capture("first");
     let store = Store::open(&project.store()).expect("opens");
-    let start = store.runs().expect("runs").runs[0].start.clone();
     for (n, name) in [&b".."[..], b"/tmp", b"a/b", b".", b""].into_iter().enumerate() {
-        // What no capture writes: a tree with such a name, under its right hash.
+        // A tree with such a name, under its right hash.
         let content = b"planted";
         let file = ObjectId::of(content);
         let mut bytes = b"runsnap tree 1\n\x01".to_vec();
@@ -447,24 +692,13 @@ fn a_hostile_snapshot_writes_nothing_outside() {
         bytes.extend((content.len() as u64).to_le_bytes());
         bytes.extend(file.0);
         let root = ObjectId::of(&bytes);
-        let snapshot = runsnap::snapshot::Snapshot { root, outside: Default::default() }.encode();
-        let storage: Arc<dyn Storage> = Arc::new(LocalStorage::new(project.store()));
-        let mut pack = PackWriter::create(&*storage, format!("tmp/hostile-{n}"), store.config().store).expect("created");
+        let snapshot = Snapshot { root, outside: BTreeMap::new() }.encode();
         let objects = [
             (ObjectKind::Chunk, file, &content[..]),
             (ObjectKind::Tree, root, &bytes[..]),
             (ObjectKind::Snapshot, ObjectId::of(&snapshot), &snapshot[..]),
         ];
-        pack.add(PreparedFrame::new(&objects, Prefix::None, &[], 0, 3)).expect("added");
-        pack.finish(&format!("packs/000000000000000{n}.pack")).expect("finished");
-        let mut record = start.clone();
-        record.run = runsnap::id::RunId::new(n as u64, [n as u8; 8]);
-        record.name = Some(format!("hostile-{n}"));
-        record.snapshot = ObjectId::of(&snapshot);
-        let record = runsnap::run_record::RunRecord::Start(Box::new(record));
-        let mut writer = store.writer().expect("a writer");
-        writer.commit(&[record]).expect("committed");
-        drop(writer);
+        plant(&store, &format!("hostile-{n}"), &objects, ObjectId::of(&snapshot));
         let output = project.beside(&format!("deep/er/out-{n}"));
         let finished = project.run(["restore", &format!("hostile-{n}"), "--output", output.to_str().expect("text")]);
         assert!(matches!(finished.status, Some(1 | 3)), "{finished:?}");
@@ -473,6 +707,39 @@ fn a_hostile_snapshot_writes_nothing_outside() {
         assert!(tree(&beside).is_empty(), "{:?}", tree(&beside).keys());
     }
     assert_eq!(project.restored("first"), tree(&project.root()));
+}
+
+#[test]
+fn a_link_in_place_of_the_outside_folder_leads_nowhere() {
+    let project = Project::with_code();
+    project.capture("first");
+    let store = Store::open(&project.store()).expect("opens");
+    let target = project.beside("target");
+    fs::create_dir(&target).expect("made");
+    // Both trees are in order by themselves; together they have a link where a folder should be.
+    let content = b"planted";
+    let file = Entry::File { id: ObjectId::of(content), bytes: content.len() as u64, executable: false };
+    let link = Entry::Symlink { target: target.as_os_str().as_bytes().to_vec() };
+    let encoded = |name: &str, entry| encode_tree(&BTreeMap::from([(name.into(), Node::Entry(entry))]));
+    let (root, outside) = (encoded(".runsnap-outside", link), encoded("x.py", file));
+    let outside_trees = BTreeMap::from([(b"lib".to_vec(), ObjectId::of(&outside))]);
+    let snapshot = Snapshot { root: ObjectId::of(&root), outside: outside_trees }.encode();
+    let objects = [
+        (ObjectKind::Chunk, ObjectId::of(content), &content[..]),
+        (ObjectKind::Tree, ObjectId::of(&root), &root[..]),
+        (ObjectKind::Tree, ObjectId::of(&outside), &outside[..]),
+        (ObjectKind::Snapshot, ObjectId::of(&snapshot), &snapshot[..]),
+    ];
+    plant(&store, "hostile", &objects, ObjectId::of(&snapshot));
+    let output = project.beside("output");
+    let restore = ["restore", "hostile", "--output", output.to_str().expect("text")];
+    let finished = project.run(restore).expect(3);
+    assert!(finished.stderr.contains(".runsnap-outside"), "{}", finished.stderr);
+    // And where an earlier restore or somebody else has left the link.
+    fs::remove_dir_all(output.join(".runsnap-outside")).expect("the folder of the file");
+    std::os::unix::fs::symlink(&target, output.join(".runsnap-outside")).expect("link");
+    project.run(restore.into_iter().chain(["--force"])).expect(3);
+    assert_eq!(fs::read_dir(&target).expect("there").count(), 0, "something was written through the link");
 }
 
 #[test]

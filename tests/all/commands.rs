@@ -40,7 +40,7 @@ fn told(project: &Project, text: &str) -> String {
         out += shown;
         rest = &rest[length..];
     }
-    out
+    out.replace("[time]             \n", "[time]\n")
 }
 
 /// What a command that has nothing to complain of prints.
@@ -180,9 +180,9 @@ fn capture_text() {
     let project = Project::with_code();
     let first = printed(&project, &["capture", "--tree", ".", "--run", "first"]);
     let (known, new) = first.rsplit_once(", ").expect("parts");
-    assert_snapshot!(known, @"Captured first: snapshot 4ad62fbfffeb, 7 files, 182 B");
+    assert_snapshot!(known, @"Captured first: snapshot 8fc80159766b, 7 files, 148 B");
     assert!(new.ends_with(" B new in the store\n"), "{new}");
-    assert_snapshot!(printed(&project, &["capture", "--tree", "."]), @"Captured [run]: snapshot 4ad62fbfffeb, 7 files, 182 B, nothing new");
+    assert_snapshot!(printed(&project, &["capture", "--tree", "."]), @"Captured [run]: snapshot 8fc80159766b, 7 files, 148 B, nothing new");
     assert_eq!(printed(&project, &["capture", "--tree", ".", "--quiet"]), "");
     assert_eq!(printed(&project, &["capture", "--tree", ".", "-q"]), "");
     assert_eq!(listed(&project, &[]), ["first", "-", "-", "-"]);
@@ -372,7 +372,7 @@ fn code_with_a_token_is_stored_with_a_warning() {
     let token = format!("{}{}", "AKIA", "QWERTYUIOPASDFGH");
     project.write("broker.py", format!("import os\n\nKEY = \"{token}\"\n"));
     let captured = project.run(["capture", "--tree", ".", "--run", "first"]).expect(0);
-    assert_snapshot!(captured.stderr, @"warning: broker.py:3 holds what looks like a AWS access key id; it is stored with the code");
+    assert_snapshot!(captured.stderr, @"warning: broker.py:3 holds what looks like a secret (AWS access key id); it is stored with the code");
     assert_eq!(project.restored("first"), tree(&project.root()));
     let journals: Vec<u8> =
         project.store_files("runs").iter().flat_map(|path| fs::read(path).expect("readable")).collect();
@@ -515,9 +515,27 @@ fn with_runs() -> Project {
 fn list() {
     let project = with_runs();
     project.run(["log", "run-5", "--tag", "best", "--tag", "again"]).expect(0);
-    assert_snapshot!(printed(&project, &["list"]), @"");
-    assert_snapshot!(printed(&project, &["list", "--sweeps"]), @"");
-    assert_snapshot!(printed(&project, &["list", "--file", "momentum/late.py", "--limit", "2"]), @"");
+    assert_snapshot!(printed(&project, &["list"]), @r#"
+    RUN    TIME                 SWEEP   SNAPSHOT      FILES  PARAMS   METRICS     TAGS
+    run-0  [time]               grid    c895183d5792      7  fast=0   sharpe=0.5
+    run-1  [time]               grid    c895183d5792      7  fast=10  sharpe=1.5
+    run-2  [time]               grid    c812dd5fb7d7      7  fast=20  sharpe=2.5
+    run-3  [time]               grid    47f123bb0748      8  fast=30  sharpe=1
+    run-4  [time]               random  f9d7d06dfef9      8  fast=40  sharpe=3
+    run-5  [time]               random  f9d7d06dfef9      8  fast=50  sharpe=2    again best
+    alone  [time]                       f9d7d06dfef9      8
+    "#);
+    assert_snapshot!(printed(&project, &["list", "--sweeps"]), @r#"
+    SWEEP   RUNS  SNAPSHOTS  FIRST                LAST
+    grid       4          3  [time]               [time]
+    random     2          1  [time]               [time]
+    (none)     1          1  [time]               [time]
+    "#);
+    assert_snapshot!(printed(&project, &["list", "--file", "momentum/late.py", "--limit", "2"]), @r#"
+    RUN    TIME                 SWEEP   SNAPSHOT      FILE          FILES  PARAMS   METRICS   TAGS
+    run-5  [time]               random  f9d7d06dfef9  71bc0bd9e396      8  fast=50  sharpe=2  again best
+    alone  [time]                       f9d7d06dfef9  71bc0bd9e396      8
+    "#);
     assert_snapshot!(printed(&project, &["list", "--sweep", "none"]), @"RUN  TIME  SWEEP  SNAPSHOT  FILES  PARAMS  METRICS  TAGS");
 
     assert_eq!(listed(&project, &[]), ["run-0", "run-1", "run-2", "run-3", "run-4", "run-5", "alone"]);
@@ -612,7 +630,30 @@ fn show() {
     let host = json_of(&project, &["show", "first"])["host"].as_str().expect("text").to_owned();
     let shown =
         printed(&project, &["show", "first"]).replace(&format!("host         {host}\n"), "host         [host]\n");
-    assert_snapshot!(shown, @"");
+    assert_snapshot!(shown, @r#"
+    run          [run]
+    name         first
+    sweep        grid
+    host         [host]
+    time         [time]
+    project      [folder]/project
+    entry point  strategy.py
+    snapshot     a59423caaa1d4ce099c2a79873e68ca2242a95a54058e1ba876956881ce5d668
+    files        8 files, 162 B
+    params       fast = 10
+    metrics      sharpe = 1.5
+    tags         a, b
+    run folder   [folder]/project/run
+
+                         link latest.py -> strategy.py
+    010668799aa0         27   momentum/__init__.py
+    af1349b9f5f9          0   momentum/empty.py
+    7a230475aded         12   momentum/signal.py
+    d51882116fb7         24   pyproject.toml
+    bdd9fa088183         35 x run.sh
+    70ab64affbf4         39   strategy.py
+    6b0443bb3a3f         14   strategy.yaml
+    "#);
     let json = json_of(&project, &["show", "first"]);
     let files = json["files"].as_array().expect("a list");
     assert_eq!((files.len() as u64, &json["file_count"]), (8, &json!(8)));
@@ -654,11 +695,11 @@ fn restore() {
     let project = Project::with_code();
     project.capture("first");
     let whole = tree(&project.root());
-    assert_snapshot!(printed(&project, &["restore", "first", "--output", "../all"]), @"Restored first into ../all: 7 files, 182 B");
+    assert_snapshot!(printed(&project, &["restore", "first", "--output", "../all"]), @"Restored first into ../all: 7 files, 148 B");
     assert_eq!(tree(&project.beside("all")), whole);
     let json = json_of(&project, &["restore", "first", "-o", "../json/deep"]);
     assert_eq!(keys(&json), ["bytes", "files", "output", "problems", "run", "snapshot"]);
-    assert_eq!((&json["files"], &json["bytes"], &json["problems"]), (&json!(7), &json!(182), &json!([])));
+    assert_eq!((&json["files"], &json["bytes"], &json["problems"]), (&json!(7), &json!(148), &json!([])));
 
     assert_eq!(printed(&project, &["restore", "first", "--output", "../some", "--quiet", "momentum/", "run.sh"]), "");
     let mut some = whole.clone();
@@ -698,9 +739,44 @@ fn diff() {
     let tree_diff = printed(&project, &["diff", "old", "--working-tree"]);
     project.run(["capture", "--tree", ".", "--run", "new", "--param", "fast=12", "--param", "name=x"]).expect(0);
     let diff = printed(&project, &["diff", "old", "new"]);
-    assert_snapshot!(diff, @"");
+    assert_snapshot!(diff, @r#"
+    param fast: 10 -> 12
+    param gone: 1 -> (none)
+    param name: (none) -> "x"
+    Binary files a/data.bin and b/data.bin differ
+    --- a/latest.py
+    +++ b/latest.py
+    @@ -1 +1 @@
+    --> strategy.py
+    +-> momentum/new.py
+    --- a/momentum/empty.py
+    +++ /dev/null (gone)
+    --- /dev/null
+    +++ b/momentum/new.py (new)
+    @@ -0,0 +1 @@
+    +NEW = 1
+    --- a/momentum/signal.py
+    +++ b/momentum/signal.py
+    @@ -1 +1,2 @@
+    -WINDOW = 20
+    +WINDOW = 30
+    +FAST = 1
+    --- a/run.sh
+    +++ b/run.sh (type or executable bit changed)
+    "#);
     assert!(!diff.contains('\x1b'), "no colours where nobody sees them");
-    assert_snapshot!(printed(&project, &["diff", "old", "new", "--stat"]), @"");
+    assert_snapshot!(printed(&project, &["diff", "old", "new", "--stat"]), @r#"
+    param fast: 10 -> 12
+    param gone: 1 -> (none)
+    param name: (none) -> "x"
+    data.bin           | binary
+    latest.py          | +1 -1
+    momentum/empty.py  | +0 -0 (gone)
+    momentum/new.py    | +1 -0 (new)
+    momentum/signal.py | +2 -1
+    run.sh             | +0 -0 (type or executable bit changed)
+    6 files changed, 4 lines added, 2 lines removed
+    "#);
     // The working tree has no parameters; the files were the same as they are now in `new`.
     let files: String =
         diff.lines().filter(|line| !line.starts_with("param ")).map(|line| format!("{line}\n")).collect();
@@ -869,7 +945,7 @@ fn verify() {
     project.write("momentum/signal.py", "WINDOW = 21\n");
     project.run(["capture", "--tree", ".", "--run", "second", "--run-dir", "../run"]).expect(0);
     assert_snapshot!(printed(&project, &["verify"]), @"2 runs, 2 snapshots, 2 packs, 12 objects: nothing wrong");
-    assert_snapshot!(printed(&project, &["verify", "--read-data"]), @"2 runs, 2 snapshots, 2 packs, 12 objects, 931 B read: nothing wrong");
+    assert_snapshot!(printed(&project, &["verify", "--read-data"]), @"2 runs, 2 snapshots, 2 packs, 12 objects, 1.1 KB read: nothing wrong");
     let json = json_of(&project, &["verify", "--read-data"]);
     assert_eq!(keys(&json), ["notes", "objects", "packs", "problems", "read_bytes", "runs", "snapshots"]);
     assert_eq!((&json["runs"], &json["problems"], &json["notes"]), (&json!(2), &json!([]), &json!([])));

@@ -171,6 +171,7 @@ fn two_hundred_kills_over_four_writers_cost_nothing_that_returned() {
     assert!(kills.into_inner() >= KILLS);
     assert!(attempts().filter(|attempt| !attempt.returned).count() >= KILLS);
     let returned = attempts().filter(|attempt| attempt.returned).count();
+    println!("{KILLS} kills over {WRITERS} writers, {returned} captures returned");
     assert!(returned >= 20, "only {returned} captures returned: these kills come too early to show anything");
 
     // What the dead left in tmp/ goes, what they left elsewhere is whole, and the next capture does as always.
