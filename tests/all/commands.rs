@@ -859,7 +859,8 @@ fn report() {
     );
 
     let store = project.store();
-    let parts: [(&str, &dyn Fn(&Path) -> bool); 4] = [
+    type IsPart<'a> = &'a dyn Fn(&Path) -> bool;
+    let parts: [(&str, IsPart<'_>); 4] = [
         ("packs", &|path| path.starts_with("packs") && path != Path::new("packs")),
         ("journals", &|path| path.starts_with("runs") && path != Path::new("runs")),
         ("index", &|path| path == Path::new("index.sqlite")),

@@ -22,8 +22,10 @@ use crate::support::{Finished, Project, Tree, tree};
 /// What happens to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
-    /// One bit of a byte changes.
+    /// A bit of that byte changes: another one each time, so that none is spared everywhere.
     Flip(u64),
+    /// This bit of that byte changes.
+    FlipBit(u64, u8),
     /// The file ends there.
     Cut(u64),
     /// The file goes away.
@@ -33,10 +35,10 @@ enum Action {
 impl Action {
     fn apply(self, path: &Path) {
         match self {
-            Self::Flip(at) => {
+            Self::Flip(at) => Self::FlipBit(at, (at % 8) as u8).apply(path),
+            Self::FlipBit(at, bit) => {
                 let mut bytes = fs::read(path).expect("readable");
-                // Another bit each time, so that none is spared everywhere.
-                bytes[at as usize] ^= 1 << (at % 8);
+                bytes[at as usize] ^= 1 << bit;
                 fs::write(path, bytes).expect("written");
             }
             Self::Cut(bytes) => fs::File::options().write(true).open(path).expect("there").set_len(bytes).expect("cut"),
@@ -419,12 +421,12 @@ fn config() {
         config["store"].clone()
     };
     let text = fs::read_to_string(field.project.store().join("config.json")).expect("there");
-    let flips = ["runsnap-store", "version\": 1", "[]", "store\": ", "generation\": 0", "16384", "checksum"].map(|field| {
-        let at = text.find(field).expect("a field");
-        // The last character, which is the value.
-        (at + field.len() - 1) as u64
-    });
+    // The last character of a field, which is its value.
+    let end = |field: &str| (text.find(field).expect("a field") + field.len() - 1) as u64;
+    let flips = ["runsnap-store", "[]", "store\": ", "generation\": 0", "16384", "checksum"].map(end);
     let actions = flips.into_iter().chain([0, text.len() as u64 / 2]).map(Action::Flip);
+    // Some of these make a higher version, and yet nothing newer.
+    let actions = actions.chain((0..5).map(|bit| Action::FlipBit(end("version\": 1"), bit)));
     // The line feed at the end is not missed.
     for (n, action) in actions.chain(cuts_and_removal(text.trim_end().len() as u64)).enumerate() {
         let damaged = field.damaged("config.json", action);
@@ -485,6 +487,7 @@ fn slots_are_harmless() {
     let flips = [0, 20, 30, bytes - 12, bytes - 3, bytes - 1].map(Action::Flip);
     for action in flips.into_iter().chain(cuts_and_removal(bytes)) {
         let damaged = field.damaged("writers/0000", action);
+        assert!(damaged.verify().is_empty(), "{}: {:?}", damaged.what, damaged.verify());
         damaged.run(&["capture", "--tree", "alpha", "--run", "later", "--quiet"]).expect(0);
         let found = damaged.look();
         assert!(found.problems.is_empty() && found.hit.is_empty(), "{}: {:?}", damaged.what, found.problems);
