@@ -27,7 +27,14 @@ fn is_root() -> bool {
 #[test]
 fn wrong_usage_is_status_2() {
     let project = Project::with_code();
-    let cases: [&[&str]; 14] = [
+    let long = "x".repeat(129);
+    let cases: [&[&str]; 20] = [
+        &["capture", "--tree", ".", "--run", &long],
+        &["capture", "--tree", ".", "--run", ""],
+        &["capture", "--tree", ".", "--tag", "two\nlines"],
+        &["capture", "--tree", ".", "--param", "=5"],
+        &["list", "--limit", "-1"],
+        &["restore", "--store", "", "x", "--output", "y"],
         &[],
         &["no-such-command"],
         &["capture"],
@@ -74,7 +81,8 @@ fn change_config(project: &Project, change: impl FnOnce(&mut Value)) {
     change(&mut config);
     // In the order in which the program writes its fields.
     let fields = ["format", "version", "features", "store", "generation", "chunker"];
-    let features = ["compatible", "read_only_compatible", "incompatible"].map(|k| format!("\"{k}\":{}", config["features"][k]));
+    let features =
+        ["compatible", "read_only_compatible", "incompatible"].map(|k| format!("\"{k}\":{}", config["features"][k]));
     let sizes = ["min_bytes", "average_bytes", "max_bytes"].map(|k| format!("\"{k}\":{}", config["chunker"][k]));
     let shown = |key: &str| match key {
         "features" => format!("\"features\":{{{}}}", features.join(",")),
@@ -268,7 +276,11 @@ fn special_and_unreadable_files_are_named() {
     assert_eq!(project.restored("pipe"), expected);
 
     project.write("locked.py", "x = 1\n");
-    fs::set_permissions(project.path("locked.py"), fs::Permissions::from_mode(0o000)).expect("chmod");
+    project.write("closed/inside.py", "x = 1\n");
+    let lock =
+        |path: &str, mode| fs::set_permissions(project.path(path), fs::Permissions::from_mode(mode)).expect("chmod");
+    lock("locked.py", 0o000);
+    lock("closed", 0o000);
     let mut command = project.command(["capture", "--tree", ".", "--run", "locked", "--json"]);
     if is_root() {
         // Nothing is unreadable for root: an ordinary user captures instead.
@@ -276,7 +288,8 @@ fn special_and_unreadable_files_are_named() {
         let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("chmod");
         open(project.folder.path());
         let copy = project.folder.path().join("runsnap");
-        fs::copy(RUNSNAP, &copy).expect("copied");
+        // By a process of its own: a file that a fork of this one still has open for writing cannot be run.
+        assert!(Command::new("cp").arg(RUNSNAP).arg(&copy).status().is_ok_and(|status| status.success()));
         let store = project.beside("theirs");
         fs::create_dir(&store).expect("made");
         open(&store);
@@ -288,8 +301,14 @@ fn special_and_unreadable_files_are_named() {
     }
     let captured: crate::support::Finished = command.output().expect("runs").into();
     let captured = captured.expect(3);
-    assert!(captured.stderr.contains("locked.py") && captured.stderr.contains("permission denied"), "{}", captured.stderr);
-    assert_eq!(captured.json()["left_out"][0]["reason"], "unreadable");
+    assert!(
+        captured.stderr.contains("locked.py") && captured.stderr.contains("permission denied"),
+        "{}",
+        captured.stderr
+    );
+    lock("closed", 0o755);
+    let unreadable = |path: &str| json!({"path": path, "reason": "unreadable", "detail": "permission denied"});
+    assert_eq!(captured.json()["left_out"], json!([unreadable("closed"), unreadable("locked.py")]));
 }
 
 #[test]
@@ -330,11 +349,13 @@ fn a_path_of_4000_bytes() {
     let project = Project::with_code();
     // Longer than the system takes in one piece: made folder by folder.
     let part = "d".repeat(200);
-    let mut folder = rustix::fs::open(project.root(), rustix::fs::OFlags::DIRECTORY, rustix::fs::Mode::empty()).expect("open");
+    let mut folder =
+        rustix::fs::open(project.root(), rustix::fs::OFlags::DIRECTORY, rustix::fs::Mode::empty()).expect("open");
     let all = rustix::fs::Mode::from_raw_mode(0o755);
     for _ in 0..20 {
         rustix::fs::mkdirat(&folder, &part, all).expect("made");
-        folder = rustix::fs::openat(&folder, &part, rustix::fs::OFlags::DIRECTORY, rustix::fs::Mode::empty()).expect("open");
+        folder =
+            rustix::fs::openat(&folder, &part, rustix::fs::OFlags::DIRECTORY, rustix::fs::Mode::empty()).expect("open");
     }
     let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
     drop(rustix::fs::openat(&folder, "deep.py", flags, all).expect("made"));
@@ -345,7 +366,10 @@ fn a_path_of_4000_bytes() {
     }
     let output = project.beside("out");
     project.run(["restore", "deep", "--output", output.to_str().expect("text")]).expect(0);
-    assert_eq!(fs::read(output.join("strategy.py")).expect("there"), fs::read(project.path("strategy.py")).expect("there"));
+    assert_eq!(
+        fs::read(output.join("strategy.py")).expect("there"),
+        fs::read(project.path("strategy.py")).expect("there")
+    );
     // A path of 3,000 bytes fits.
     let project = Project::with_code();
     let long = vec!["d".repeat(100); 29].join("/");
@@ -449,7 +473,8 @@ fn a_run_folder_that_cannot_be_written_costs_no_run() {
 fn a_closed_pipe_is_no_panic() {
     let project = Project::with_code();
     project.capture("first");
-    let mut child = project.command(["show", "first"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    let mut child =
+        project.command(["show", "first"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("ends");
     assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
@@ -463,7 +488,9 @@ fn output_that_cannot_be_written_is_a_failure() {
         println!("skipped: this system has no /dev/full");
         return;
     };
-    for command in [&["list"][..], &["show", "first"], &["cat", "first:strategy.py"], &["verify"], &["report", "--json"]] {
+    for command in
+        [&["list"][..], &["show", "first"], &["cat", "first:strategy.py"], &["verify"], &["report", "--json"]]
+    {
         let output = project.command(command).stdout(full.try_clone().expect("cloned")).output();
         let finished: crate::support::Finished = output.expect("runs").into();
         finished.expect_line(1, &["standard output", "o space"]);
@@ -476,7 +503,9 @@ fn a_current_folder_that_is_gone() {
     project.capture("first");
     let (gone, store) = (project.path("gone"), project.store());
     let script = "cd gone && rmdir ../gone && exec \"$0\" \"$@\"";
-    for (arguments, status) in [(&["list"][..], 1), (&["capture", "--tree", "."], 1), (&["show", "first", "--store"], 0)] {
+    for (arguments, status) in
+        [(&["list"][..], 1), (&["capture", "--tree", "."], 1), (&["show", "first", "--store"], 0)]
+    {
         fs::create_dir(&gone).expect("made");
         let mut command = Command::new("sh");
         command.args(["-c", script, RUNSNAP]).args(arguments).current_dir(project.root()).env_remove("RUNSNAP_STORE");
@@ -620,6 +649,27 @@ fn a_full_disk_makes_no_half_store_and_costs_no_index() {
 }
 
 #[test]
+fn what_does_not_fit_is_not_restored_and_told() {
+    let project = Project::with_code();
+    project.write("data.csv", "1,2,3\n".repeat(20_000));
+    project.capture("first");
+    let Some(disk) = SmallDisk::mount(project.beside("disk")) else {
+        println!("skipped: this user may not mount a small disk");
+        return;
+    };
+    fs::write(disk.path.join("filler"), vec![1; 440 << 10]).expect("filled");
+    let output = disk.path.join("output");
+    let output_text = output.to_str().expect("text");
+    let finished = project.run(["restore", "first", "--output", output_text, "--json"]).expect(3);
+    assert!(finished.stderr.contains("data.csv") && finished.stderr.contains("o space"), "{}", finished.stderr);
+    // Others that were being written at the same moment may have found no room either.
+    let (original, restored) = (tree(&project.root()), tree(&output));
+    assert!(restored.iter().all(|(path, content)| original.get(path) == Some(content)), "{:?}", restored.keys());
+    let told = finished.json()["problems"].as_array().map(Vec::len);
+    assert_eq!(told, Some(original.len() - restored.len()), "{}", finished.stderr);
+}
+
+#[test]
 fn a_read_only_store_can_be_read() {
     let project = Project::with_code();
     for n in 0..34 {
@@ -628,7 +678,8 @@ fn a_read_only_store_can_be_read() {
     }
     let store = project.store();
     let lock = |mode: u32| {
-        for folder in [store.clone(), store.join("packs"), store.join("runs"), store.join("writers"), store.join("tmp")] {
+        for folder in [store.clone(), store.join("packs"), store.join("runs"), store.join("writers"), store.join("tmp")]
+        {
             for entry in fs::read_dir(&folder).expect("there").flatten().filter(|e| e.path().is_file()) {
                 fs::set_permissions(entry.path(), fs::Permissions::from_mode(mode & 0o666)).expect("chmod");
             }
@@ -643,7 +694,9 @@ fn a_read_only_store_can_be_read() {
         lock(0o555);
     }
     if mounted || !is_root() {
-        for command in [&["list"][..], &["show", "run-3"], &["cat", "run-3:strategy.py"], &["report"], &["verify", "--read-data"]] {
+        for command in
+            [&["list"][..], &["show", "run-3"], &["cat", "run-3:strategy.py"], &["report"], &["verify", "--read-data"]]
+        {
             project.run(command).expect(0);
         }
         project.run(["diff", "run-3", "run-4"]).expect(0);
@@ -753,7 +806,9 @@ fn names_that_are_one_for_the_file_system_are_told() {
     fs::create_dir(&mounted).expect("made");
     fs::File::create(&image).and_then(|file| file.set_len(4 << 20)).expect("an image");
     let done = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
-    if !done(Command::new("mkfs.vfat").arg(&image)) || !done(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&mounted)) {
+    if !done(Command::new("mkfs.vfat").arg(&image))
+        || !done(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&mounted))
+    {
         println!("skipped: no file system that takes Model.py and model.py for one can be made here");
         return;
     }
@@ -761,7 +816,11 @@ fn names_that_are_one_for_the_file_system_are_told() {
     let output = mounted.join("out");
     let restored = project.run(["restore", "clash", "--output", output.to_str().expect("text")]).expect(3);
     assert!(restored.stderr.to_lowercase().contains("model.py"), "{}", restored.stderr);
-    let written = fs::read_dir(&output).expect("there").flatten().filter(|e| e.file_name().eq_ignore_ascii_case("model.py")).count();
+    let written = fs::read_dir(&output)
+        .expect("there")
+        .flatten()
+        .filter(|e| e.file_name().eq_ignore_ascii_case("model.py"))
+        .count();
     assert_eq!(written, 1);
     drop(disk);
 }

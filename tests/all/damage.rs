@@ -306,16 +306,23 @@ impl Damaged<'_> {
             return;
         }
         for (run, lost) in &found.hit {
-            let entries: Vec<&String> = problems.iter().filter(|p| p.runs.contains(run)).flat_map(|p| &p.paths).collect();
+            let entries: Vec<&String> =
+                problems.iter().filter(|p| p.runs.contains(run)).flat_map(|p| &p.paths).collect();
             for path in lost {
-                assert!(entries.iter().any(|entry| covers(entry, path)), "{what}: {run}: {path} is not named: {entries:?}");
+                assert!(
+                    entries.iter().any(|entry| covers(entry, path)),
+                    "{what}: {run}: {path} is not named: {entries:?}"
+                );
             }
         }
         for problem in problems {
             let mut lost = problem.runs.iter().flat_map(|run| &found.hit[run]).peekable();
             let lost: Vec<&String> = if lost.peek().is_some() { lost.collect() } else { continue };
             for entry in &problem.paths {
-                assert!(lost.iter().any(|path| covers(entry, path)), "{what}: {entry} is named and came back: {problem:?}");
+                assert!(
+                    lost.iter().any(|path| covers(entry, path)),
+                    "{what}: {entry} is named and came back: {problem:?}"
+                );
             }
         }
     }
@@ -457,7 +464,8 @@ fn index() {
     };
     let whole = names(&field.damaged("index.sqlite", Action::Remove));
     let bytes = field.bytes("index.sqlite");
-    let page = |path: &Path| fs::read(path).map(|bytes| u64::from(u16::from_be_bytes([bytes[16], bytes[17]]))).expect("there");
+    let page =
+        |path: &Path| fs::read(path).map(|bytes| u64::from(u16::from_be_bytes([bytes[16], bytes[17]]))).expect("there");
     let page = page(&field.project.store().join("index.sqlite"));
     // The file's header; of each page the head, and the end, where the first rows are.
     let pages = (0..bytes / page).map(|n| n * page).flat_map(|at| [at + 3, at + page - 3]);

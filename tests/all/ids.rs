@@ -86,9 +86,10 @@ fn the_same_for_another_user() {
     let theirs = project.beside("theirs");
     copy(&project.root(), &theirs);
     fs::remove_dir_all(theirs.join(".runsnap")).expect("removed");
-    // The binary may stand where only its owner can go.
+    // The binary may stand where only its owner can go. Another process copies it: a thread of this one that starts a
+    // program meanwhile would keep the copy open for writing, and then it cannot be run.
     let binary = project.beside("runsnap");
-    fs::copy(RUNSNAP, &binary).expect("copied");
+    assert!(Command::new("cp").arg(RUNSNAP).arg(&binary).status().expect("cp starts").success());
     fs::set_permissions(project.folder.path(), Permissions::from_mode(0o755)).expect("chmod");
     let mut command = Command::new("sh");
     command.arg("-c").arg("umask 077 && exec \"$0\" capture --tree . --json").arg(&binary).current_dir(&theirs);

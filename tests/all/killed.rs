@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use runsnap::id::ObjectId;
 use runsnap::operations::restore::{RestoreOptions, restore};
 use runsnap::store::Store;
 use serde_json::json;
 
-use crate::support::{Finished, Project, Tree, tree};
+use crate::support::{Finished, Project, tree};
 
 const WRITERS: u64 = 4;
 const KILLS: usize = 200;
@@ -36,13 +37,22 @@ impl Random {
     }
 
     fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count.div_ceil(4)).flat_map(|_| (self.next() as u32).to_le_bytes()).take(count).collect()
+        let mut out = vec![0; count];
+        blake3::Hasher::new().update(&self.next().to_le_bytes()).finalize_xof().fill(&mut out);
+        out
     }
+}
+
+/// The hashes of what a folder holds.
+type Hashes = BTreeMap<PathBuf, (&'static str, ObjectId)>;
+
+fn hashes(folder: &Path) -> Hashes {
+    tree(folder).into_iter().map(|(path, (kind, content))| (path, (kind, ObjectId::of(&content)))).collect()
 }
 
 /// What the project held when a capture was begun, and whether that capture returned.
 struct Attempt {
-    tree: Tree,
+    files: Hashes,
     returned: bool,
 }
 
@@ -69,13 +79,11 @@ impl Writer {
         let momentum = format!("WINDOW = {n}\n{}", "# a line that stays\n".repeat(100 + self.number as usize));
         self.project.write("momentum/signal.py", momentum);
         match n % 6 {
-            1 => {
-                let mut model = self.random.bytes(300 << 10);
-                model.extend(b"the same in each version".repeat(5_000));
-                self.project.write("model.bin", model);
-            }
-            2 => self.project.write(format!("generated/rule_{n}.py"), format!("RULE = {n}\n")),
-            3 => drop(fs::remove_file(self.project.path(format!("generated/rule_{}.py", n.saturating_sub(1))))),
+            // So large that its pack is written in several steps.
+            1 => self.project.write("model.bin", self.random.bytes(5 << 20)),
+            2 => self.project.write("model.bin", b"a small one\n".repeat(5_000)),
+            5 => self.project.write(format!("generated/rule_{n}.py"), format!("RULE = {n}\n")),
+            3 => drop(fs::remove_file(self.project.path(format!("generated/rule_{}.py", n.saturating_sub(4))))),
             4 => {
                 let mode = if n.is_multiple_of(4) { 0o644 } else { 0o755 };
                 fs::set_permissions(self.project.path("run.sh"), fs::Permissions::from_mode(mode)).expect("chmod");
@@ -101,7 +109,7 @@ impl Writer {
             assert_eq!((finished.stdout, finished.stderr), (String::new(), String::new()));
         }
         self.limit *= if killed { 1.25 } else { 0.8 };
-        self.attempts.insert(name, Attempt { tree: tree(&self.project.root()), returned: !killed });
+        self.attempts.insert(name, Attempt { files: hashes(&self.project.root()), returned: !killed });
         killed
     }
 }
@@ -134,7 +142,7 @@ fn check(store: &Path, writers: &[Writer]) {
         let options = RestoreOptions { output: output.clone(), ..RestoreOptions::default() };
         let restored = restore(&opened, run, &options, &()).expect("restored");
         assert_eq!(restored.problems, Vec::<String>::new());
-        assert_eq!(tree(&output), attempts[&run.label()].tree, "{}", run.label());
+        assert_eq!(hashes(&output), attempts[&run.label()].files, "{}", run.label());
         fs::remove_dir_all(output).expect("removed");
     }
     for name in listed.iter().step_by(16) {
@@ -142,7 +150,7 @@ fn check(store: &Path, writers: &[Writer]) {
         let arguments = ["restore", name, "--quiet", "--store", store_option, "--output"];
         let restored = project.command(arguments).arg(&output).output().expect("it starts");
         assert_eq!(Finished::from(restored).expect(0).stderr, "");
-        assert_eq!(tree(&output), attempts[name].tree, "{name}");
+        assert_eq!(hashes(&output), attempts[name].files, "{name}");
     }
 }
 

@@ -310,7 +310,14 @@ fn open_parts(operations: &[Operation], end: usize) -> Vec<Open> {
 }
 
 /// Makes the state after the first `end` operations with the given choices, `world` in place of `origin`.
-fn make_state(operations: &[Operation], end: usize, choice: &BTreeMap<Open, usize>, origin: &Path, world: &Path, index: &Path) {
+fn make_state(
+    operations: &[Operation],
+    end: usize,
+    choice: &BTreeMap<Open, usize>,
+    origin: &Path,
+    world: &Path,
+    index: &Path,
+) {
     let chosen = |open: Open| choice.get(&open).copied().unwrap_or(0);
     let mut contents: HashMap<Inode, Vec<u8>> = HashMap::new();
     let mut folders = BTreeSet::from([origin.to_owned()]);
@@ -400,7 +407,11 @@ fn combinations(open: &[Open], most: usize) -> Vec<BTreeMap<Open, usize>> {
 /// Whether a run can be read back exactly.
 fn assert_restorable(store: &Store, name: &str, expected: &Tree) {
     let runs = store.runs().expect("readable");
-    let run = runs.runs.iter().find(|run| run.start.name.as_deref() == Some(name)).unwrap_or_else(|| panic!("{name} is lost"));
+    let run = runs
+        .runs
+        .iter()
+        .find(|run| run.start.name.as_deref() == Some(name))
+        .unwrap_or_else(|| panic!("{name} is lost"));
     let files = store.files_of(run.start.snapshot).unwrap_or_else(|e| panic!("{name}: {e}"));
     let found: Tree = files
         .entries
@@ -473,13 +484,23 @@ fn cut_everywhere(most: usize) {
 
     let operations = std::mem::take(&mut record.lock().expect("unharmed").operations);
     // One thread a core: most of the time goes into flushing.
-    let states: usize = (0..=operations.len()).into_par_iter().map(|end| check_cut(&project, &operations, end, &world, &index, most)).sum();
+    let states: usize = (0..=operations.len())
+        .into_par_iter()
+        .map(|end| check_cut(&project, &operations, end, &world, &index, most))
+        .sum();
     println!("{} operations, {states} states", operations.len());
     assert!(states > 4 * operations.len(), "{states}");
 }
 
 /// Checks every state that a cut after `end` operations can leave; how many there were.
-fn check_cut(project: &Project, operations: &[Operation], end: usize, world: &Path, index: &Path, most: usize) -> usize {
+fn check_cut(
+    project: &Project,
+    operations: &[Operation],
+    end: usize,
+    world: &Path,
+    index: &Path,
+    most: usize,
+) -> usize {
     let mut states = 0;
     {
         let returned: Vec<(&String, &Tree)> = operations[..end]
@@ -540,7 +561,8 @@ fn a_capture_that_finds_everything_flushes_the_folder_before_it_commits() {
     recorded(&project, &storage, &record, "second", None);
     let record = record.lock().expect("unharmed");
     let later = &record.operations[before..];
-    let flushed = later.iter().position(|o| matches!(o, Operation::SyncFolder(folder) if *folder == root.join("packs")));
+    let flushed =
+        later.iter().position(|o| matches!(o, Operation::SyncFolder(folder) if *folder == root.join("packs")));
     let committed = later.iter().position(|o| matches!(o, Operation::Append(..)));
     assert!(flushed.is_some() && flushed < committed, "{later:?}");
 }

@@ -137,7 +137,8 @@ impl Project {
     #[track_caller]
     pub fn restored(&self, name: &str) -> Tree {
         let output = self.folder.path().join(format!("restored-{name}-{}", fastrand()));
-        self.run(["restore".as_ref(), name.as_ref(), "--output".as_ref(), output.as_os_str(), "--quiet".as_ref()]).expect(0);
+        self.run(["restore".as_ref(), name.as_ref(), "--output".as_ref(), output.as_os_str(), "--quiet".as_ref()])
+            .expect(0);
         tree(&output)
     }
 
