@@ -142,6 +142,11 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// Sixteen random hexadecimal digits, for the name of a new file.
+pub fn random_name() -> String {
+    format!("{:016x}", u64::from_le_bytes(random_bytes()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

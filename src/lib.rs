@@ -8,6 +8,7 @@ pub mod chunker;
 pub mod decode;
 pub mod entry_point;
 pub mod error;
+pub mod file_header;
 pub mod id;
 pub mod index;
 pub mod journal;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use runsnap::store::location::{STORE_FOLDER, find_store, project_of, project_root};
+use runsnap::store::location::{STORE_FOLDER, find_store, looks_like_store, project_of, project_root};
 use runsnap::store::{Run, Runs, Store};
 use runsnap::{Error, Result};
 
@@ -58,7 +58,7 @@ impl Context {
             Some(folder) => return Store::open(folder),
             None => find_store(root).unwrap_or_else(|_| root.join(STORE_FOLDER)),
         };
-        if folder.exists() && runsnap::store::location::looks_like_store(&folder) {
+        if looks_like_store(&folder) {
             return Store::open(&folder);
         }
         Store::init(&folder).map(|(store, _)| store)

@@ -52,15 +52,7 @@ fn text(report: &Report) -> String {
         String::new(),
         copies.logical_files.to_string(),
     ]);
-    let parts = [
-        ("packs", report.packs),
-        ("index", report.index),
-        ("journals", report.journals),
-        ("other", report.other),
-        ("run folders", report.run_folders),
-        ("stored", report.stored),
-    ];
-    rows.extend(parts.iter().map(|(name, usage)| usage_row(name, usage)));
+    rows.extend(report.parts().iter().chain(&[("stored", report.stored)]).map(|(name, usage)| usage_row(name, usage)));
     out += &table(&rows);
     out += &format!(
         "\nreduction {:.2} %, {} and {} saved\n",

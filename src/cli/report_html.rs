@@ -26,15 +26,9 @@ pub fn page(report: &Report) -> String {
     body += &bar("full copies", copies.logical_bytes, copies.logical_bytes);
     body += &bar("stored", report.stored.bytes, copies.logical_bytes);
     body += "<h2>What is stored</h2>\n<table><tr><th></th><th>bytes</th><th>on disk</th><th>files</th></tr>\n";
-    let parts = [
-        ("packs", report.packs),
-        ("index", report.index),
-        ("journals", report.journals),
-        ("other", report.other),
-        ("run folders", report.run_folders),
-        ("together", report.stored),
-    ];
-    body.extend(parts.iter().map(|(name, usage)| usage_row(name, usage)));
+    body.extend(
+        report.parts().iter().chain(&[("together", report.stored)]).map(|(name, usage)| usage_row(name, usage)),
+    );
     body += "</table>\n<h2>Sweeps</h2>\n<table><tr><th>sweep</th><th>runs</th><th>snapshots</th><th>full copies</th>\
              <th>content</th><th>run folders</th><th>reduction</th></tr>\n";
     body.extend(report.sweeps.iter().map(sweep_row));

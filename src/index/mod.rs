@@ -55,9 +55,9 @@ pub struct NewPack<'a> {
 }
 
 /// What has been read of a journal since the index last knew.
-pub struct JournalTail<'a> {
+pub struct JournalTail {
     /// Its name.
-    pub name: &'a str,
+    pub name: String,
     /// The length up to which the index had read it before.
     pub from: u64,
     /// The length up to which it has been read now.
@@ -231,7 +231,7 @@ impl Index {
     }
 
     /// Adds packs and journal tails in one transaction; fails at once where another process is doing so.
-    pub fn add(&mut self, packs: &[NewPack<'_>], journals: &[JournalTail<'_>]) -> Result<(), IndexError> {
+    pub fn add(&mut self, packs: &[NewPack<'_>], journals: &[JournalTail]) -> Result<(), IndexError> {
         self.connection.execute_batch("PRAGMA synchronous = OFF")?;
         let transaction = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         {
@@ -268,12 +268,14 @@ impl Index {
             )?;
             for journal in journals {
                 let found = journal_of
-                    .query_row([journal.name], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.cast_unsigned())))
+                    .query_row([&journal.name], |row| {
+                        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.cast_unsigned()))
+                    })
                     .optional()?;
                 let (number, indexed) = match found {
                     Some(found) => found,
                     None => {
-                        add_journal.execute([journal.name])?;
+                        add_journal.execute([&journal.name])?;
                         (transaction.last_insert_rowid(), 0)
                     }
                 };

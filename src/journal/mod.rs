@@ -8,18 +8,17 @@ mod payload;
 mod scan;
 
 use crate::error::{Error, Result};
+use crate::file_header::{self, FileKind};
 use crate::id::StoreId;
 use crate::storage::{Storage, WriteFile, parent};
 
 pub use payload::{decode_record, encode_record};
 pub use scan::{Item, mend, scan};
 
-/// The first bytes of every journal.
-pub const MAGIC: [u8; 8] = *b"RUNSNAPJ";
-/// The format version that this code writes and reads.
-pub const VERSION: u16 = 1;
+/// What every journal begins with.
+pub const FILE: FileKind = FileKind { word: "journal", magic: *b"RUNSNAPJ", version: 1 };
 /// The length of the header.
-pub const HEADER_BYTES: usize = 32;
+pub const HEADER_BYTES: usize = file_header::BYTES;
 /// The bytes before a record's payload: marker and length.
 pub const RECORD_HEAD_BYTES: usize = 8;
 /// The bytes after a record's payload: its checksum.
@@ -34,11 +33,8 @@ pub const MAX_JOURNAL_BYTES: u64 = 1 << 30;
 pub const ROTATE_BYTES: u64 = 1 << 20;
 
 /// Encodes the header.
-pub fn encode_header(store: StoreId) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
-    out.extend(u64::from(VERSION).to_le_bytes());
-    out.extend(store.0);
-    out
+pub fn encode_header(store: StoreId) -> [u8; HEADER_BYTES] {
+    FILE.encode(store)
 }
 
 /// The checksum of a record: the first eight bytes of BLAKE3 over marker, length and payload.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use similar::{Algorithm, ChangeTag, TextDiff};
 
+use super::read_stable::is_executable;
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
 use crate::run_record::TrackedBy;
@@ -143,17 +144,6 @@ pub fn diff_working_tree(store: &Store, old: &Run, root: &Path) -> Result<Diff> 
         entries.insert(path, entry);
     }
     Ok(Diff { files: changes(&old_side, &Side { entries, source: Source::Folder(root) })?, params: Vec::new() })
-}
-
-#[cfg(unix)]
-fn is_executable(metadata: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    metadata.permissions().mode() & 0o100 != 0
-}
-
-#[cfg(not(unix))]
-fn is_executable(_metadata: &std::fs::Metadata) -> bool {
-    false
 }
 
 fn changes(old: &Side<'_>, new: &Side<'_>) -> Result<Vec<Change>> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::run_folder::Manifest;
 use crate::error::{Error, Result};
 use crate::store::{Run, Runs};
-use crate::tracked_files::walk::MANIFEST_PATH;
+use crate::tracked_files::walk::{MANIFEST_PATH, MAX_MANIFEST_BYTES};
 
 /// So many candidates are named when a prefix is ambiguous.
 const MAX_CANDIDATES: usize = 5;
@@ -67,7 +67,7 @@ fn latest(text: &str) -> Option<usize> {
 fn read_manifest(path: &Path) -> Option<Manifest> {
     let file = if path.is_dir() { path.join(MANIFEST_PATH) } else { path.to_owned() };
     // A pipe or a device would be read for ever.
-    if !file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() <= 4096) {
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() <= MAX_MANIFEST_BYTES) {
         return None;
     }
     Manifest::decode(&std::fs::read(file).ok()?)

@@ -48,14 +48,16 @@ fn changed(_metadata: &Metadata) -> Option<(i64, i64)> {
     None
 }
 
+/// Whether a file's owner may execute it.
 #[cfg(unix)]
-fn is_executable(metadata: &Metadata) -> bool {
+pub fn is_executable(metadata: &Metadata) -> bool {
     use std::os::unix::fs::PermissionsExt;
     metadata.permissions().mode() & 0o100 != 0
 }
 
+/// Whether a file's owner may execute it.
 #[cfg(not(unix))]
-fn is_executable(_metadata: &Metadata) -> bool {
+pub fn is_executable(_metadata: &Metadata) -> bool {
     false
 }
 

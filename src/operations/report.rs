@@ -123,6 +123,19 @@ pub struct Report {
     pub problems: Vec<String>,
 }
 
+impl Report {
+    /// What the stored bytes consist of, by name.
+    pub fn parts(&self) -> [(&'static str, Usage); 5] {
+        [
+            ("packs", self.packs),
+            ("index", self.index),
+            ("journals", self.journals),
+            ("other", self.other),
+            ("run folders", self.run_folders),
+        ]
+    }
+}
+
 /// One snapshot's part in the figures.
 struct SnapshotFacts {
     folders: u64,
@@ -173,7 +186,7 @@ pub fn report(store: &Store, runs: &[&Run], sweep: Option<&str>) -> Result<Repor
     }
     report.copies.snapshots = all.len() as u64;
     measure_store(store, &mut report);
-    for part in [report.packs, report.index, report.journals, report.other, report.run_folders] {
+    for (_, part) in report.parts() {
         report.stored.add(part);
     }
     report.files_saved = report.copies.logical_files.cast_signed() - report.stored.files.cast_signed();

@@ -154,24 +154,7 @@ fn write_file(
     existing: Existing,
 ) -> Result<u64> {
     let Entry::File { id, bytes, executable } = entry else { return Ok(0) };
-    let chunks = store.chunks_of(*id, *bytes)?;
-    if chunks.len() <= 1 {
-        let content = match chunks.first() {
-            Some(_) => Some(store.object(ObjectKind::Chunk, *id)?),
-            None if *id == ObjectId::of(&[]) => None,
-            None => return Err(Error::Missing { kind: "file", id: *id }),
-        };
-        let content = content.as_deref().unwrap_or_default();
-        if content.len() as u64 != *bytes {
-            return Err(Error::damaged(
-                store.storage().root(),
-                format!("file {id} has {} bytes in place of {bytes}", content.len()),
-            ));
-        }
-        target.write(path, *executable, existing, |file| file.write(content))?;
-    } else {
-        // The name is given only once the whole content has turned out right.
-        target.write(path, *executable, existing, |file| store.read_file(*id, *bytes, |piece| file.write(piece)))?;
-    }
+    // The name is given only once the whole content has turned out right.
+    target.write(path, *executable, existing, |file| store.read_file(*id, *bytes, |piece| file.write(piece)))?;
     Ok(*bytes)
 }

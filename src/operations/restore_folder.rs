@@ -40,8 +40,8 @@ fn in_the_way(existing: Existing) -> io::Error {
     io::Error::new(io::ErrorKind::AlreadyExists, reason)
 }
 
-fn random_name() -> String {
-    format!(".runsnap-{:016x}.tmp", u64::from_le_bytes(crate::id::random_bytes()))
+fn temporary_name() -> String {
+    format!(".runsnap-{}.tmp", crate::id::random_name())
 }
 
 /// Whether a folder has anything in it; a missing one has not.
@@ -62,7 +62,7 @@ mod platform {
     use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, symlinkat, unlinkat};
 
     use super::{
-        Error, Existing, Path, PathBuf, RestoredFile, Result, TrackedPath, in_the_way, io, is_empty, random_name,
+        Error, Existing, Path, PathBuf, RestoredFile, Result, TrackedPath, in_the_way, io, is_empty, temporary_name,
     };
 
     const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::RDONLY);
@@ -138,7 +138,7 @@ mod platform {
             content: impl FnOnce(&mut RestoredFile) -> Result<()>,
         ) -> Result<()> {
             let folder = self.folder_of(path).map_err(|e| self.error(path, e))?;
-            let temporary = random_name();
+            let temporary = temporary_name();
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let mode = Mode::from_raw_mode(if executable { 0o777 } else { 0o666 });
             let file = openat(folder.as_fd(), &temporary, flags, mode).map_err(|e| self.error(path, e))?;
@@ -154,7 +154,7 @@ mod platform {
         /// Makes a symbolic link.
         pub fn link(&self, path: &TrackedPath, target: &[u8], existing: Existing) -> Result<()> {
             let folder = self.folder_of(path).map_err(|e| self.error(path, e))?;
-            let temporary = random_name();
+            let temporary = temporary_name();
             symlinkat(target, folder.as_fd(), &temporary).map_err(|e| self.error(path, e))?;
             let placed = self.place(&folder, &temporary, path, existing);
             if placed.is_err() {
@@ -207,7 +207,7 @@ mod platform {
 #[cfg(not(unix))]
 mod platform {
     use super::{
-        Error, Existing, Path, PathBuf, RestoredFile, Result, TrackedPath, in_the_way, io, is_empty, random_name,
+        Error, Existing, Path, PathBuf, RestoredFile, Result, TrackedPath, in_the_way, io, is_empty, temporary_name,
     };
 
     /// A folder to restore into.
@@ -259,7 +259,7 @@ mod platform {
             if existing == Existing::Refuse && full.symlink_metadata().is_ok() {
                 return Err(Error::io("write", &full, in_the_way(existing)));
             }
-            let temporary = full.with_file_name(random_name());
+            let temporary = full.with_file_name(temporary_name());
             let file = std::fs::File::create_new(&temporary).map_err(|e| Error::io("write", &full, e))?;
             let mut file = RestoredFile { file, path: full.clone() };
             let placed = content(&mut file).and_then(|()| {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::id::{ObjectId, RunId, StoreId, random_bytes};
+use crate::id::{ObjectId, RunId, StoreId, random_name};
 use crate::run_record::{FileStatus, LeftOut, RunStart, TrackedBy};
 use crate::snapshot::Entry;
 use crate::storage::{Storage, write_whole};
@@ -223,7 +223,7 @@ pub fn metadata_hash(metadata: &[u8]) -> String {
 pub fn write(folder: &dyn Storage, manifest: &[u8], metadata: &[u8]) -> Result<()> {
     folder.create_folder("metadata")?;
     for (path, bytes) in [(METADATA_PATH, metadata), (MANIFEST_PATH, manifest)] {
-        let temporary = format!("{path}.{:016x}.tmp", u64::from_le_bytes(random_bytes()));
+        let temporary = format!("{path}.{}.tmp", random_name());
         write_whole(folder, &temporary, path, bytes, false)?;
     }
     Ok(())

@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::run_record::RunRecord;
 use crate::snapshot::Entry;
 use crate::store::slot::{self, JOURNALS, TEMPORARY};
-use crate::store::{INDEX_PATH, JournalProblem, PACK_ENDING, PACKS, Run, Runs, Store};
+use crate::store::{INDEX_PATH, JournalProblem, PACK_ENDING, PACKS, Run, Runs, Store, list_packs};
 use crate::tracked_files::walk::MANIFEST_PATH;
 
 /// What to do about a damaged index.
@@ -219,10 +219,7 @@ impl Verification<'_> {
                 match decoded {
                     Ok(raw) => {
                         read_bytes.fetch_add(raw.len() as u64, Ordering::Relaxed);
-                        let is_bad = |object: &&crate::pack::Object| {
-                            let bytes = raw.get(object.offset..object.offset + object.bytes).unwrap_or_default();
-                            object.kind != ObjectKind::ChunkList && ObjectId::of(bytes) != object.id
-                        };
+                        let is_bad = |object: &&crate::pack::Object| !object.is_hash_of(object.bytes_in(&raw));
                         let blame = |object: &crate::pack::Object| {
                             let what = format!(
                                 "frame at byte {}: {} {} does not have its hash",
@@ -307,17 +304,13 @@ impl Verification<'_> {
     /// Packs that are there, or that the index or a run record names, and that could not be opened.
     fn find_lost_packs(&self, runs: &Runs, packs: &[Arc<Pack>]) -> Result<Vec<String>> {
         let present: HashSet<&str> = packs.iter().map(|pack| pack.name()).collect();
-        let listed = self.store.storage().list(PACKS)?.into_iter().map(|file| file.name);
+        let listed = list_packs(&**self.store.storage())?.into_iter().map(|file| file.name);
         let indexed =
             self.store.catalog().ask_index(|index| index.packs()).unwrap_or_default().into_iter().map(|p| p.name);
         let recorded =
             runs.runs.iter().flat_map(|run| run.start.packs.iter().map(|name| format!("{name}{PACK_ENDING}")));
-        let lost: BTreeSet<String> = listed
-            .filter(|name| name.ends_with(PACK_ENDING))
-            .chain(indexed)
-            .chain(recorded)
-            .filter(|name| !present.contains(name.as_str()))
-            .collect();
+        let lost: BTreeSet<String> =
+            listed.chain(indexed).chain(recorded).filter(|name| !present.contains(name.as_str())).collect();
         Ok(lost.into_iter().map(|name| self.full(&format!("{PACKS}/{name}"))).collect())
     }
 
@@ -354,35 +347,39 @@ impl Verification<'_> {
         }
         for (path, entry) in &files.entries {
             let Entry::File { id, bytes, .. } = entry else { continue };
-            let problem = match self.store.chunks_of(*id, *bytes) {
-                Ok(chunks) => {
-                    let mut wrong_whole = || {
-                        let mut is_wrong = || self.store.read_file(*id, *bytes, |_| Ok(())).is_err();
-                        !chunks.iter().any(|chunk| chunk.id == *id)
-                            && *bytes > 0
-                            && read_data
-                            && *large.entry(*id).or_insert_with(&mut is_wrong)
-                    };
-                    match chunks.iter().find_map(|chunk| self.chunk_problem(*id, chunk.id)) {
-                        Some(bad) => Some(bad),
-                        None if wrong_whole() => {
-                            Some(self.blame_chunk_list(*id, format!("file {id} does not have its hash")))
-                        }
-                        None => None,
-                    }
-                }
-                Err(error @ (Error::Missing { .. } | Error::MissingBase { .. })) => Some(self.place(&error)),
-                Err(error) => {
-                    let (file, what) = self.place(&error);
-                    let is_placed = file != self.shown(self.store.storage().root());
-                    Some(if is_placed { (file, what) } else { self.blame_chunk_list(*id, what) })
-                }
-            };
-            if let Some(problem) = problem {
+            if let Some(problem) = self.file_problem(*id, *bytes, read_data, large) {
                 blamed.entry(problem).or_default().insert(path.to_string());
             }
         }
         blamed
+    }
+
+    /// What is wrong with a file's content; `large` keeps what reading a file of several chunks has shown.
+    fn file_problem(
+        &self,
+        id: ObjectId,
+        bytes: u64,
+        read_data: bool,
+        large: &mut HashMap<ObjectId, bool>,
+    ) -> Option<Blame> {
+        let chunks = match self.store.chunks_of(id, bytes) {
+            Ok(chunks) => chunks,
+            Err(error @ (Error::Missing { .. } | Error::MissingBase { .. })) => return Some(self.place(&error)),
+            Err(error) => {
+                let (file, what) = self.place(&error);
+                let is_placed = file != self.shown(self.store.storage().root());
+                return Some(if is_placed { (file, what) } else { self.blame_chunk_list(id, what) });
+            }
+        };
+        if let Some(problem) = chunks.iter().find_map(|chunk| self.chunk_problem(id, chunk.id)) {
+            return Some(problem);
+        }
+        // A chunk of the file's id has been checked as a chunk; an empty file has nothing to check.
+        if !read_data || bytes == 0 || chunks.iter().any(|chunk| chunk.id == id) {
+            return None;
+        }
+        let is_wrong = *large.entry(id).or_insert_with(|| self.store.read_file(id, bytes, |_| Ok(())).is_err());
+        is_wrong.then(|| self.blame_chunk_list(id, format!("file {id} does not have its hash")))
     }
 
     /// A chunk list has no hash of its own: when its file turns out wrong, the pack that it is in is to blame.

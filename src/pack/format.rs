@@ -1,16 +1,15 @@
 //! The bytes of a pack's header, table and footer, as `schema/pack.md` lays them down. No I/O here.
 
 use crate::decode::{DecodeResult, Decoder, push_varint};
-use crate::id::{ObjectId, StoreId};
+use crate::file_header::{self, FileKind};
+use crate::id::ObjectId;
 
-/// The first bytes of every pack.
-pub const MAGIC: [u8; 8] = *b"RUNSNAPK";
+/// What every pack begins with.
+pub const FILE: FileKind = FileKind { word: "pack", magic: *b"RUNSNAPK", version: 1 };
 /// The last bytes of every pack.
 pub const END_MAGIC: [u8; 8] = *b"RSPKEND\n";
-/// The format version that this code writes and reads.
-pub const VERSION: u16 = 1;
 /// The length of the header.
-pub const HEADER_BYTES: usize = 32;
+pub const HEADER_BYTES: usize = file_header::BYTES;
 /// The highest place in a chain of versions: at most 8 frames are decoded before the one wanted.
 pub const MAX_CHAIN_POSITION: u32 = 255;
 /// The length of the footer.
@@ -109,42 +108,6 @@ pub struct Footer {
     pub table_bytes: u64,
     /// BLAKE3 over header, table and the two fields above.
     pub hash: [u8; 32],
-}
-
-/// Encodes the header.
-pub fn encode_header(store: StoreId) -> [u8; HEADER_BYTES] {
-    let mut out = [0; HEADER_BYTES];
-    let (magic, rest) = out.split_at_mut(8);
-    magic.copy_from_slice(&MAGIC);
-    let (version, rest) = rest.split_at_mut(8);
-    version.copy_from_slice(&u64::from(VERSION).to_le_bytes());
-    rest.copy_from_slice(&store.0);
-    out
-}
-
-/// What a header can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Header {
-    /// A pack of this store.
-    Known(StoreId),
-    /// A pack of a newer version.
-    Newer(u16),
-}
-
-/// Decodes the header.
-pub fn decode_header(bytes: &[u8]) -> DecodeResult<Header> {
-    let mut decoder = Decoder::new(bytes);
-    if decoder.array::<8>()? != MAGIC {
-        return Err("does not begin as a pack".into());
-    }
-    let version = decoder.u16()?;
-    if version > VERSION {
-        return Ok(Header::Newer(version));
-    }
-    if version != VERSION || decoder.array::<6>()? != [0; 6] {
-        return Err("the header has an unknown version or flag".into());
-    }
-    decoder.array().map(|id| Header::Known(StoreId(id)))
 }
 
 /// Encodes the table.
@@ -293,7 +256,7 @@ mod tests {
     proptest! {
         #[test]
         fn decoders_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), length in any::<u64>()) {
-            let _ = decode_header(&bytes);
+            let _ = FILE.decode(&bytes);
             let _ = decode_footer(&bytes, length);
             if let Ok(frames) = decode_table(&bytes) {
                 prop_assert_eq!(encode_table(&frames), bytes);

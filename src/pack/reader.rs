@@ -2,10 +2,10 @@
 
 use super::compression::{MAX_FRAME_BYTES, decompress};
 use super::format::{
-    Codec, FOOTER_BYTES, HEADER_BYTES, Header, ObjectKind, Prefix, VERSION, decode_footer, decode_header, decode_table,
-    table_hash,
+    Codec, FILE, FOOTER_BYTES, HEADER_BYTES, ObjectKind, Prefix, decode_footer, decode_table, table_hash,
 };
 use crate::error::{Error, Result};
+use crate::file_header::Header;
 use crate::id::{ObjectId, StoreId};
 use crate::storage::Storage;
 
@@ -63,6 +63,19 @@ pub struct Pack {
     pub objects: Vec<Object>,
 }
 
+impl Object {
+    /// Its bytes in its decoded frame; fewer only where the frame is too short.
+    pub fn bytes_in<'f>(&self, frame: &'f [u8]) -> &'f [u8] {
+        frame.get(self.offset..self.offset.saturating_add(self.bytes)).unwrap_or_default()
+    }
+
+    /// Whether `bytes` have the hash that it is named by.
+    pub fn is_hash_of(&self, bytes: &[u8]) -> bool {
+        // A chunk list is filed under its file's id: the file's hash is what it is checked by.
+        self.kind == ObjectKind::ChunkList || ObjectId::of(bytes) == self.id
+    }
+}
+
 impl Pack {
     /// Reads and checks header, table and footer.
     pub fn open(storage: &dyn Storage, path: &str) -> Result<Self> {
@@ -82,13 +95,13 @@ impl Pack {
             }
         }
         .ok_or_else(|| damaged("cut short".into()))?;
-        let store = match decode_header(header).map_err(damaged)? {
+        let store = match FILE.decode(header).map_err(damaged)? {
             Header::Known(store) => store,
             Header::Newer(version) => {
                 return Err(Error::NewerFormat {
                     path: storage.full_path(path),
                     found: version.into(),
-                    known: VERSION.into(),
+                    known: FILE.version.into(),
                 });
             }
         };

@@ -2,7 +2,7 @@
 
 use super::compression::compress;
 use super::format::{
-    Codec, Footer, ObjectKind, Prefix, TableFrame, TableObject, encode_footer, encode_header, encode_table, table_hash,
+    Codec, FILE, Footer, ObjectKind, Prefix, TableFrame, TableObject, encode_footer, encode_table, table_hash,
 };
 use crate::error::Result;
 use crate::id::{ObjectId, StoreId};
@@ -91,7 +91,7 @@ impl<'a> PackWriter<'a> {
     /// Creates the file under its temporary name.
     pub fn create(storage: &'a dyn Storage, temporary: String, store: StoreId) -> Result<Self> {
         let file = storage.create(&temporary)?;
-        let header = encode_header(store);
+        let header = FILE.encode(store);
         Ok(Self {
             storage,
             temporary,

@@ -1,6 +1,6 @@
 //! What the packs folder holds and where each object is: the index, and in memory whatever it does not know yet.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -10,9 +10,9 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, StoreId};
 use crate::index::{Index, NewPack};
-use crate::pack::Pack;
-use crate::pack::format::ObjectKind;
-use crate::storage::Storage;
+use crate::pack::format::{ObjectKind, Prefix};
+use crate::pack::{Frame, Pack};
+use crate::storage::{Storage, StoredFile};
 
 /// The folder of the packs.
 pub const PACKS: &str = "packs";
@@ -39,7 +39,7 @@ impl Place {
     }
 
     /// The frame that the object is in.
-    pub fn frame(&self) -> Option<&crate::pack::Frame> {
+    pub fn frame(&self) -> Option<&Frame> {
         self.pack.frames.get(self.object()?.frame)
     }
 }
@@ -60,6 +60,12 @@ struct State {
     in_overlay: Vec<bool>,
 }
 
+impl State {
+    fn indexed_slots(&self) -> HashSet<usize> {
+        self.indexed.values().copied().collect()
+    }
+}
+
 /// The packs of a store.
 pub struct Catalog {
     storage: Arc<dyn Storage>,
@@ -72,8 +78,15 @@ pub struct Catalog {
 }
 
 /// A lock whose holder panicked is taken over: what it guards is a cache in any state.
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The files in the packs folder that are packs.
+pub fn list_packs(storage: &dyn Storage) -> Result<Vec<StoredFile>> {
+    let mut files = storage.list(PACKS)?;
+    files.retain(|file| file.name.ends_with(PACK_ENDING));
+    Ok(files)
 }
 
 impl Catalog {
@@ -100,8 +113,7 @@ impl Catalog {
 
     /// Lists the packs folder again and takes in what has come and gone.
     pub fn refresh(&self) -> Result<()> {
-        let mut names: Vec<_> = self.storage.list(PACKS)?.into_iter().map(|file| file.name).collect();
-        names.retain(|name| name.ends_with(PACK_ENDING));
+        let names = list_packs(&*self.storage)?.into_iter().map(|file| file.name);
         {
             let mut state = self.write_state();
             let mut fresh = State::default();
@@ -124,7 +136,7 @@ impl Catalog {
             *state = fresh;
         }
         self.complete.store(false, Ordering::Relaxed);
-        let known: Vec<usize> = self.read_state().indexed.values().copied().collect();
+        let known = self.read_state().indexed_slots();
         self.overlay_packs(|slot| !known.contains(&slot));
         Ok(())
     }
@@ -233,6 +245,18 @@ impl Catalog {
         places
     }
 
+    /// The places of what a frame of `pack` may be a difference to. Only those of a lower chain position count: so no chain
+    /// of them ever leads in a circle.
+    pub fn bases(&self, pack: &Arc<Pack>, frame: &Frame) -> Vec<Place> {
+        let mut places = match frame.prefix {
+            Prefix::None => Vec::new(),
+            Prefix::Here(ordinal) => vec![Place { pack: Arc::clone(pack), ordinal: ordinal as usize }],
+            Prefix::Anywhere(key) => self.places_by_key(key),
+        };
+        places.retain(|place| place.frame().is_some_and(|base| base.chain_position < frame.chain_position));
+        places
+    }
+
     /// Takes every pack into memory, in case the index is wrong. Whether that was new.
     pub fn complete(&self) -> Result<bool> {
         if self.complete.load(Ordering::Relaxed) {
@@ -254,7 +278,7 @@ impl Catalog {
     pub fn unindexed(&self) -> Vec<Arc<Pack>> {
         let slots: Vec<Arc<Slot>> = {
             let state = self.read_state();
-            let known: std::collections::HashSet<usize> = state.indexed.values().copied().collect();
+            let known = state.indexed_slots();
             state
                 .slots
                 .iter()
@@ -275,7 +299,7 @@ impl Catalog {
     pub fn add_to_index(
         &self,
         packs: &[Arc<Pack>],
-        journals: &[crate::index::JournalTail<'_>],
+        journals: &[crate::index::JournalTail],
     ) -> Result<(), crate::index::IndexError> {
         let mut index = locked(&self.index);
         let open = || Index::open_or_create(&self.index_path(), self.store, self.generation);

@@ -14,11 +14,13 @@ use std::sync::Arc;
 
 use crate::chunker::Chunker;
 use crate::error::{Error, Result};
-use crate::id::{StoreId, random_bytes};
+use crate::file_header::Header;
+use crate::id::{StoreId, random_bytes, random_name};
+use crate::journal;
 use crate::pack::Pack;
 use crate::storage::{LocalStorage, Storage};
 
-pub use catalog::{Catalog, INDEX_PATH, PACK_ENDING, PACKS};
+pub use catalog::{Catalog, INDEX_PATH, PACK_ENDING, PACKS, list_packs};
 pub use config::{CONFIG_PATH, Config, Features};
 pub use files::{Files, OUTSIDE_FOLDER};
 pub use objects::{FrameCache, ObjectBytes};
@@ -108,8 +110,7 @@ impl Store {
             Err(error) => return Err(error),
         };
         if missing {
-            let temporary =
-                |what: &str| format!("{}/init-{what}-{:016x}.tmp", slot::TEMPORARY, u64::from_le_bytes(random_bytes()));
+            let temporary = |what: &str| format!("{}/init-{what}-{}.tmp", slot::TEMPORARY, random_name());
             crate::storage::write_whole(&*storage, &temporary("ignore"), GITIGNORE_PATH, b"*\n", false)?;
             let id = recover_id(&*storage).unwrap_or_else(|| StoreId(random_bytes()));
             // config.json comes last: a folder without it is no store yet.
@@ -178,21 +179,18 @@ fn make_folders(storage: &dyn Storage, is_init: bool) -> Result<()> {
 
 /// The id that the first readable pack or journal says its store has.
 fn recover_id(storage: &dyn Storage) -> Option<StoreId> {
-    let packs = storage.list(PACKS).ok()?;
-    let from_pack = packs
+    let from_pack = list_packs(storage)
+        .ok()?
         .iter()
-        .filter(|file| file.name.ends_with(PACK_ENDING))
         .find_map(|file| Pack::open(storage, &format!("{PACKS}/{}", file.name)).ok())
         .map(|pack| pack.store);
     from_pack.or_else(|| {
         storage.list(slot::JOURNALS).ok()?.iter().find_map(|file| {
-            let bytes = storage
-                .read_range(&format!("{}/{}", slot::JOURNALS, file.name), 0, crate::journal::HEADER_BYTES)
-                .ok()?;
-            let mut decoder = crate::decode::Decoder::new(&bytes);
-            let right = decoder.array::<8>().ok()? == crate::journal::MAGIC
-                && decoder.u64().ok()? == u64::from(crate::journal::VERSION);
-            right.then(|| decoder.array().ok().map(StoreId)).flatten()
+            let path = format!("{}/{}", slot::JOURNALS, file.name);
+            match journal::FILE.decode(&storage.read_range(&path, 0, journal::HEADER_BYTES).ok()?) {
+                Ok(Header::Known(id)) => Some(id),
+                _ => None,
+            }
         })
     })
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::{Deref, Range};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::Store;
-use super::catalog::Place;
+use super::catalog::{Place, locked};
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
 use crate::pack::format::{ObjectKind, Prefix};
@@ -48,7 +48,7 @@ struct Cells {
 
 impl FrameCache {
     fn cell(&self, pack: &Pack, frame: &Frame) -> Cell {
-        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cells = locked(&self.cells);
         let key = (pack.path.clone(), frame.offset);
         if let Some(cell) = cells.by_place.get(&key) {
             return Arc::clone(cell);
@@ -73,7 +73,7 @@ impl Store {
         let frame = place.frame().ok_or_else(|| Error::damaged(&place.pack.path, "an object without a frame"))?;
         let cell = self.frames.cell(&place.pack, frame);
         // Frames only wait for frames of a lower chain position, so these locks cannot form a circle.
-        let mut content = cell.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut content = locked(&cell);
         if let Some(content) = &*content {
             return Ok(Arc::clone(content));
         }
@@ -85,24 +85,17 @@ impl Store {
     /// Decodes a frame, and those that it needs, without the cache for itself.
     pub fn decode_frame(&self, pack: &Arc<Pack>, frame: &Frame) -> Result<Vec<u8>> {
         let storage = &*self.storage;
-        let candidates: Vec<Place> = match frame.prefix {
-            Prefix::None => return pack.read_frame(storage, frame, &[]),
-            Prefix::Here(ordinal) => vec![Place { pack: Arc::clone(pack), ordinal: ordinal as usize }],
-            Prefix::Anywhere(key) => {
-                let mut places = self.catalog.places_by_key(key);
-                if places.is_empty() && self.catalog.complete()? {
-                    places = self.catalog.places_by_key(key);
-                }
-                places
-            }
-        };
+        if frame.prefix == Prefix::None {
+            return pack.read_frame(storage, frame, &[]);
+        }
+        let mut bases = self.catalog.bases(pack, frame);
+        if bases.is_empty() && self.catalog.complete()? {
+            bases = self.catalog.bases(pack, frame);
+        }
         let mut last = Error::MissingBase { path: storage.full_path(&pack.path), offset: frame.offset };
         // Two ids can share a key, and one content can be in several packs: the first that leads to the right hash is it.
-        for candidate in candidates {
-            if candidate.frame().is_none_or(|f| f.chain_position >= frame.chain_position) {
-                continue;
-            }
-            let decoded = self.take(&candidate).and_then(|prefix| pack.read_frame(storage, frame, &prefix));
+        for base in bases {
+            let decoded = self.take(&base).and_then(|prefix| pack.read_frame(storage, frame, &prefix));
             match decoded {
                 Ok(raw) if first_object_is_right(pack, frame, &raw) => return Ok(raw),
                 Ok(_) => {
@@ -120,7 +113,7 @@ impl Store {
         let object = *place.object().ok_or_else(|| Error::damaged(&place.pack.path, "a place beyond the table"))?;
         let frame = self.frame(place)?;
         let bytes = ObjectBytes { frame, range: object.offset..object.offset.saturating_add(object.bytes) };
-        if bytes.len() != object.bytes || !hash_is_right(object.kind, object.id, &bytes) {
+        if bytes.len() != object.bytes || !object.is_hash_of(&bytes) {
             let reason = format!("{} {} does not have its hash", object.kind.word(), object.id);
             return Err(Error::damaged(self.storage.full_path(&place.pack.path), reason));
         }
@@ -158,13 +151,7 @@ impl Store {
 
     fn has_bases(&self, place: &Place) -> bool {
         let Some(frame) = place.frame() else { return false };
-        let bases = match frame.prefix {
-            Prefix::None => return true,
-            Prefix::Here(ordinal) => vec![Place { pack: Arc::clone(&place.pack), ordinal: ordinal as usize }],
-            Prefix::Anywhere(key) => self.catalog.places_by_key(key),
-        };
-        let is_before = |base: &&Place| base.frame().is_some_and(|f| f.chain_position < frame.chain_position);
-        bases.iter().filter(is_before).any(|base| self.has_bases(base))
+        frame.prefix == Prefix::None || self.catalog.bases(&place.pack, frame).iter().any(|base| self.has_bases(base))
     }
 
     /// Reads a snapshot.
@@ -249,12 +236,6 @@ impl Store {
     }
 }
 
-fn hash_is_right(kind: ObjectKind, id: ObjectId, bytes: &[u8]) -> bool {
-    // A chunk list is filed under its file's id: the file's hash is what it is checked by.
-    kind == ObjectKind::ChunkList || ObjectId::of(bytes) == id
-}
-
 fn first_object_is_right(pack: &Pack, frame: &Frame, raw: &[u8]) -> bool {
-    let Some(object) = pack.objects.get(frame.objects.start) else { return true };
-    raw.get(..object.bytes).is_some_and(|bytes| hash_is_right(object.kind, object.id, bytes))
+    pack.objects.get(frame.objects.start).is_none_or(|object| object.is_hash_of(object.bytes_in(raw)))
 }

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use super::Store;
 use super::slot::{JOURNAL_ENDING, JOURNALS, notes};
-use crate::decode::Decoder;
 use crate::error::{Error, Result};
+use crate::file_header::Header;
 use crate::id::{ObjectId, RunId};
 use crate::index::{IndexedFile, IndexedRun, JournalTail, NewRun};
 use crate::journal::{self, HEADER_BYTES, Item, MAX_JOURNAL_BYTES, decode_record};
@@ -99,23 +99,14 @@ impl Store {
         if offset > 0 {
             return Ok(bytes);
         }
-        let mut decoder = Decoder::new(&bytes);
-        let header = || -> crate::decode::DecodeResult<_> {
-            Ok((decoder.array::<8>()?, decoder.u16()?, decoder.array::<6>()?, decoder.array::<16>()?))
-        };
-        let mut header = header;
-        match header().map_err(&damaged)? {
-            (magic, ..) if magic != journal::MAGIC => Err(damaged("does not begin as a journal".into())),
-            (_, version, ..) if version > journal::VERSION => Err(Error::NewerFormat {
+        match journal::FILE.decode(&bytes).map_err(&damaged)? {
+            Header::Known(store) if store == self.config.store => Ok(bytes),
+            Header::Known(_) => Err(damaged("it belongs to another store".into())),
+            Header::Newer(version) => Err(Error::NewerFormat {
                 path: self.storage.full_path(&path),
                 found: version.into(),
-                known: journal::VERSION.into(),
+                known: journal::FILE.version.into(),
             }),
-            (_, version, zeros, _) if version != journal::VERSION || zeros != [0; 6] => {
-                Err(damaged("the header has an unknown version or flag".into()))
-            }
-            (.., store) if store != self.config.store.0 => Err(damaged("it belongs to another store".into())),
-            _ => Ok(bytes),
         }
     }
 
@@ -198,8 +189,8 @@ impl Store {
         (records, problems)
     }
 
-    /// What the journals hold beyond the index: by journal, the end of it, and the start records with their places.
-    fn tails(&self, indexed: &[IndexedFile]) -> Result<Vec<(String, u64, Vec<NewRun>)>> {
+    /// What the journals hold beyond the index.
+    fn tails(&self, indexed: &[IndexedFile]) -> Result<Vec<JournalTail>> {
         let indexed = lengths(indexed);
         let mut tails = Vec::new();
         for file in self.journal_names()? {
@@ -233,7 +224,7 @@ impl Store {
                     Item::Unfinished { .. } => {}
                 }
             }
-            tails.push((file.name, end, runs));
+            tails.push(JournalTail { name: file.name, from, bytes: end, runs });
         }
         Ok(tails)
     }
@@ -255,7 +246,7 @@ impl Store {
         });
         let (journals, same_name, indexed) = answer.unwrap_or_default();
         let tails = self.tails(&journals)?;
-        let recent = || tails.iter().flat_map(|(_, _, runs)| runs);
+        let recent = || tails.iter().flat_map(|tail| &tail.runs);
         let named = name.is_some_and(|name| {
             recent().any(|run| run.name.as_deref() == Some(name))
                 || self.is_name_in_journals(name, &same_name, &journals)
@@ -295,21 +286,13 @@ impl Store {
         // A record beyond its writer's note may not be flushed yet: after a power cut its place would hold another one.
         let notes: HashMap<String, u64> =
             notes(&*self.storage)?.into_iter().map(|note| (note.journal, note.bytes)).collect();
-        for (name, end, runs) in &mut tails {
-            let limit = notes.get(name).copied().unwrap_or(u64::MAX);
-            if *end > limit {
-                runs.retain(|run| run.offset < limit);
-                *end = limit;
+        for tail in &mut tails {
+            let limit = notes.get(&tail.name).copied().unwrap_or(u64::MAX);
+            if tail.bytes > limit {
+                tail.runs.retain(|run| run.offset < limit);
+                tail.bytes = limit;
             }
         }
-        let known = lengths(&indexed);
-        let tails: Vec<JournalTail<'_>> = tails
-            .iter_mut()
-            .map(|(name, end, runs)| {
-                let from = known.get(name.as_str()).copied().unwrap_or(0);
-                JournalTail { name, from, bytes: *end, runs: std::mem::take(runs) }
-            })
-            .collect();
         let packs: Vec<Arc<crate::pack::Pack>> = self.catalog.unindexed();
         let added = self.catalog.add_to_index(&packs, &tails);
         match added {

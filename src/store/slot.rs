@@ -5,7 +5,7 @@
 //! goes on in that journal; a journal that is shorter than its note has been cut.
 
 use crate::error::{Error, Result};
-use crate::id::{ObjectId, StoreId, random_bytes};
+use crate::id::{ObjectId, StoreId, random_name};
 use crate::journal::{self, Item, JournalWriter, ROTATE_BYTES};
 use crate::storage::{Lock, Storage};
 
@@ -75,7 +75,7 @@ impl Slot {
 
     /// A new name for a file of this writer in tmp/. It begins with the slot, so that gc can tell whether its writer lives.
     pub fn temporary(&self) -> String {
-        format!("{TEMPORARY}/{}-{:016x}.tmp", self.name, u64::from_le_bytes(random_bytes()))
+        format!("{TEMPORARY}/{}-{}.tmp", self.name, random_name())
     }
 
     /// Appends records to this slot's journal and flushes them: the commit point.
@@ -106,7 +106,7 @@ impl Slot {
     }
 
     fn create_journal(&mut self, storage: &dyn Storage, store: StoreId) -> Result<JournalWriter> {
-        self.journal_name = format!("{:016x}{JOURNAL_ENDING}", u64::from_le_bytes(random_bytes()));
+        self.journal_name = format!("{}{JOURNAL_ENDING}", random_name());
         let journal = JournalWriter::create(storage, &format!("{JOURNALS}/{}", self.journal_name), store)?;
         // Before the first record, so that a reader never takes one that is not flushed yet for one that is.
         self.note(journal.bytes());

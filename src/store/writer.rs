@@ -8,10 +8,10 @@ use std::collections::HashSet;
 use rayon::prelude::*;
 
 use super::Store;
-use super::catalog::{PACK_ENDING, PACKS, Place};
+use super::catalog::{PACK_ENDING, PACKS};
 use super::slot::Slot;
 use crate::error::{Error, Result};
-use crate::id::{ObjectId, random_bytes};
+use crate::id::{ObjectId, random_name};
 use crate::journal::encode_record;
 use crate::pack::compression::{CAPTURE_LEVEL, MAX_FRAME_BYTES};
 use crate::pack::format::{MAX_CHAIN_POSITION, ObjectKind, Prefix};
@@ -150,7 +150,7 @@ impl<'s> Writer<'s> {
     fn finish_pack(&mut self) -> Result<()> {
         if let Some(pack) = self.pack.take() {
             // The name is random so that it never comes back with other content.
-            let name = format!("{:016x}", u64::from_le_bytes(random_bytes()));
+            let name = random_name();
             let summary = pack.finish(&format!("{PACKS}/{name}{PACK_ENDING}"))?;
             self.new_packs.push(name);
             self.new_bytes += summary.bytes;
@@ -244,13 +244,7 @@ fn choose_base(store: &Store, kind: ObjectKind, older: ObjectId) -> Option<(Obje
     }
     let wanted = position & (position - 1);
     while place.frame()?.chain_position > wanted {
-        let candidates = match place.frame()?.prefix {
-            Prefix::None => return None,
-            Prefix::Here(ordinal) => vec![Place { pack: place.pack.clone(), ordinal: ordinal as usize }],
-            Prefix::Anywhere(key) => store.catalog.places_by_key(key),
-        };
-        let below = place.frame()?.chain_position;
-        place = candidates.into_iter().find(|c| c.frame().is_some_and(|f| f.chain_position < below))?;
+        place = store.catalog.bases(&place.pack, place.frame()?).into_iter().next()?;
     }
     let id = place.object()?.id;
     // Read through the store, which checks the hash: a difference to damaged content would be lost as well.

@@ -17,7 +17,8 @@ const NEVER: [&str; 3] = [".git", ".runsnap", "__pycache__"];
 pub const MANIFEST_PATH: &str = "metadata/manifest.json";
 /// What a manifest says it is.
 pub const MANIFEST_FORMAT: &str = "runsnap-manifest";
-const MAX_MANIFEST_BYTES: u64 = 4096;
+/// A longer file is no manifest.
+pub const MAX_MANIFEST_BYTES: u64 = 4096;
 
 /// Whether .gitignore and .runsnapignore count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
