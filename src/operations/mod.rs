@@ -14,4 +14,5 @@ pub mod restore;
 mod restore_folder;
 pub mod run_filter;
 pub mod run_folder;
+mod take_files;
 pub mod verify;
