@@ -14,7 +14,7 @@ pub struct Chunker {
     pub min_bytes: u32,
     /// The length aimed at.
     pub average_bytes: u32,
-    /// No chunk is longer. A file of at most this length is one chunk.
+    /// No chunk of a file that is cut is longer.
     pub max_bytes: u32,
 }
 
@@ -36,6 +36,15 @@ impl Chunker {
             && self.average_bytes <= self.max_bytes
     }
 
+    /// The length up to which a file is one chunk: sixteen times `max_bytes`, within 4 MiB.
+    ///
+    /// Versions of such a file are stored as differences between whole contents. Cutting finds less in common: where
+    /// changes are spread over a table of prices, each chunk is another.
+    pub fn whole_bytes(&self) -> usize {
+        let max = self.max_bytes as usize;
+        max.saturating_mul(16).min(4 << 20).max(max)
+    }
+
     fn sizes(&self) -> (usize, usize, usize) {
         (self.min_bytes as usize, self.average_bytes as usize, self.max_bytes as usize)
     }
@@ -43,13 +52,13 @@ impl Chunker {
     /// Cuts content that is in memory.
     pub fn cut(&self, content: &[u8]) -> Vec<Range<usize>> {
         let (min, average, max) = self.sizes();
-        if content.len() <= max {
+        if content.len() <= self.whole_bytes() {
             return std::iter::once(0..content.len()).collect();
         }
         FastCDC::new(content, min, average, max).map(|chunk| chunk.offset..chunk.offset + chunk.length).collect()
     }
 
-    /// Cuts content as it is read, at the places where [`Chunker::cut`] cuts content of over `max_bytes`.
+    /// Cuts content as it is read, at the places where [`Chunker::cut`] cuts content that it cuts at all.
     pub fn cut_stream<R: Read>(&self, source: R) -> impl Iterator<Item = std::io::Result<Vec<u8>>> {
         let (min, average, max) = self.sizes();
         StreamCDC::new(source, min, average, max).map(|chunk| chunk.map(|c| c.data).map_err(Into::into))
@@ -69,7 +78,7 @@ mod tests {
 
     #[test]
     fn cuts_cover_the_content_and_agree_with_the_stream() {
-        let content = noise(3 << 20);
+        let content = noise(5 << 20);
         let cuts = Chunker::default().cut(&content);
         assert!(cuts.len() > 20);
         assert!(cuts.windows(2).all(|w| w[0].end == w[1].start));
@@ -80,7 +89,7 @@ mod tests {
 
     #[test]
     fn an_insertion_keeps_most_chunks() {
-        let old = noise(3 << 20);
+        let old = noise(5 << 20);
         let mut new = old.clone();
         new.insert(1 << 20, 7);
         let pieces = |content: &[u8]| -> std::collections::HashSet<Vec<u8>> {
@@ -91,10 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_at_most_the_maximum_is_one_chunk() {
+    fn a_file_that_is_not_long_is_one_chunk() {
         let chunker = Chunker::default();
-        assert_eq!(chunker.cut(&noise(256 << 10)).len(), 1);
+        assert_eq!(chunker.cut(&noise(4 << 20)).len(), 1);
         assert_eq!(chunker.cut(&[]), std::iter::once(0..0).collect::<Vec<_>>());
-        assert!(chunker.cut(&noise((256 << 10) + 1)).len() > 1);
+        assert!(chunker.cut(&noise((4 << 20) + 1)).len() > 1);
+        let small = Chunker { min_bytes: 64, average_bytes: 1024, max_bytes: 1024 };
+        assert_eq!((small.cut(&noise(16 << 10)).len(), small.cut(&noise((16 << 10) + 1)).len() > 16), (1, true));
+        let large = Chunker { min_bytes: 1 << 20, average_bytes: 4 << 20, max_bytes: 16 << 20 };
+        assert_eq!(large.whole_bytes(), 16 << 20);
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod chunker;
 pub mod decode;
+pub mod dense_trees;
 pub mod entry_point;
 pub mod error;
 pub mod file_header;

@@ -9,8 +9,10 @@ use crate::decode::{DecodeResult, Decoder};
 use crate::id::ObjectId;
 use crate::tracked_path::{TrackedPath, is_valid_name};
 
-const TREE_TAG: &[u8] = b"runsnap tree 1\n";
-const SNAPSHOT_TAG: &[u8] = b"runsnap snapshot 1\n";
+/// What every tree begins with.
+pub const TREE_TAG: &[u8] = b"runsnap tree 1\n";
+/// What every snapshot begins with.
+pub const SNAPSHOT_TAG: &[u8] = b"runsnap snapshot 1\n";
 const CHUNKS_TAG: &[u8] = b"runsnap chunks 1\n";
 
 /// Folders nested deeper than this are refused, on capture and when decoding.
@@ -44,6 +46,27 @@ pub enum Node {
     Folder(ObjectId),
 }
 
+impl Node {
+    /// The kind of a regular file.
+    pub const FILE: u8 = 1;
+    /// The kind of a regular file that its owner may execute.
+    pub const EXECUTABLE: u8 = 2;
+    /// The kind of a symbolic link.
+    pub const SYMLINK: u8 = 3;
+    /// The kind of a folder.
+    pub const FOLDER: u8 = 4;
+
+    /// The kind, as the encodings have it.
+    pub fn kind_byte(&self) -> u8 {
+        match self {
+            Self::Entry(Entry::File { executable: false, .. }) => Self::FILE,
+            Self::Entry(Entry::File { executable: true, .. }) => Self::EXECUTABLE,
+            Self::Entry(Entry::Symlink { .. }) => Self::SYMLINK,
+            Self::Folder(_) => Self::FOLDER,
+        }
+    }
+}
+
 /// An encoded tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedTree {
@@ -59,12 +82,7 @@ pub struct EncodedTree {
 pub fn encode_tree(nodes: &BTreeMap<Vec<u8>, Node>) -> Vec<u8> {
     let mut out = TREE_TAG.to_vec();
     for (name, node) in nodes {
-        out.push(match node {
-            Node::Entry(Entry::File { executable: false, .. }) => 1,
-            Node::Entry(Entry::File { executable: true, .. }) => 2,
-            Node::Entry(Entry::Symlink { .. }) => 3,
-            Node::Folder(_) => 4,
-        });
+        out.push(node.kind_byte());
         push_string(&mut out, name);
         match node {
             Node::Entry(Entry::File { id, bytes, .. }) => {
@@ -93,15 +111,15 @@ pub fn decode_tree(bytes: &[u8]) -> DecodeResult<BTreeMap<Vec<u8>, Node>> {
             return Err("names out of order".into());
         }
         let node = match kind {
-            1 | 2 => {
+            Node::FILE | Node::EXECUTABLE => {
                 let bytes = decoder.u64()?;
-                Node::Entry(Entry::File { bytes, id: ObjectId(decoder.array()?), executable: kind == 2 })
+                Node::Entry(Entry::File { bytes, id: ObjectId(decoder.array()?), executable: kind == Node::EXECUTABLE })
             }
-            3 => match string(&mut decoder)? {
+            Node::SYMLINK => match string(&mut decoder)? {
                 target if is_valid_target(target) => Node::Entry(Entry::Symlink { target: target.to_vec() }),
                 _ => return Err("a link that leads nowhere".into()),
             },
-            4 => Node::Folder(ObjectId(decoder.array()?)),
+            Node::FOLDER => Node::Folder(ObjectId(decoder.array()?)),
             other => return Err(format!("entry kind {other} is unknown")),
         };
         nodes.insert(name.to_vec(), node);
@@ -109,7 +127,8 @@ pub fn decode_tree(bytes: &[u8]) -> DecodeResult<BTreeMap<Vec<u8>, Node>> {
     Ok(nodes)
 }
 
-fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Appends a string: its length in two bytes, and its bytes.
+pub fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
     // Names and link targets are bounded far below 64 KiB where they enter: see TrackedPath and `is_valid_target`.
     out.extend((bytes.len() as u16).to_le_bytes());
     out.extend(bytes);

@@ -50,8 +50,8 @@ pub struct NewPack<'a> {
     pub name: &'a str,
     /// Its length.
     pub bytes: u64,
-    /// Its objects' ids in the order of the table.
-    pub objects: Vec<ObjectId>,
+    /// The keys of its objects, in the order of the table.
+    pub objects: Vec<u64>,
 }
 
 /// What has been read of a journal since the index last knew.
@@ -247,10 +247,7 @@ impl Index {
                 add_pack.execute(params![pack.name, pack.bytes.cast_signed()])?;
                 let number = transaction.last_insert_rowid();
                 rows.extend(
-                    pack.objects
-                        .iter()
-                        .enumerate()
-                        .map(|(ordinal, id)| (id.key().cast_signed(), number, ordinal as i64)),
+                    pack.objects.iter().enumerate().map(|(ordinal, key)| (key.cast_signed(), number, ordinal as i64)),
                 );
             }
             // In the order of the key pages are filled once, not split over and over.

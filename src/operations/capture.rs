@@ -216,6 +216,12 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
             captured.has_problems = true;
         }
     }
+    // Every so often a capture also merges a few packs, so that a store stays small without anybody's help.
+    if captured.new_bytes > 0
+        && let Err(error) = store.merge_packs_step()
+    {
+        progress.warn(&format!("Packs are not merged: {error}"));
+    }
     if let Err(error) = store.update_index(false) {
         progress.warn(&format!("The index is not up to date: {error}"));
     }

@@ -1,31 +1,191 @@
-//! gc: sweeps up what killed captures left, and brings the index up to date.
+//! gc: compacts the packs, gives back the room of what no run needs, and sweeps up what killed captures left.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::id::ObjectId;
+use crate::pack::Pack;
+use crate::pack::compression::COMPACT_LEVEL;
+use crate::pack::format::ObjectKind;
 use crate::progress::Progress;
 use crate::storage::Lock;
-use crate::store::Store;
 use crate::store::slot::{FOLDER, TEMPORARY};
+use crate::store::{CompactionOptions, Maintenance, Reached, SETTLED_TIER, Store, list_packs};
 
-/// What gc did, or with `dry_run` would do.
+/// A compacted pack is compacted again once packs with a quarter of its content have gathered beside it, or once a fifth
+/// of it is garbage. So each object is written again a few times in the life of a store, not at each `gc`.
+const GROWTH: usize = 4;
+const GARBAGE_SHARE: usize = 5;
+
+/// How to collect garbage.
+#[derive(Debug, Clone, Copy)]
+pub struct GcOptions {
+    /// Changes nothing, and tells what there is to do.
+    pub dry_run: bool,
+    /// How long to wait for captures that are under way.
+    pub patience: Duration,
+}
+
+/// What gc did, or in a dry run would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Collected {
     /// Leftovers of writers that are gone.
     pub removed_files: u64,
     /// Their bytes.
     pub removed_bytes: u64,
+    /// The packs that were merged into a new one, or go without.
+    pub compacted_packs: u64,
+    /// Uncompressed bytes in the packs that no run needs.
+    pub garbage_bytes: u64,
+    /// The bytes of all packs before.
+    pub packs_bytes_before: u64,
+    /// The bytes of all packs afterwards; as before in a dry run.
+    pub packs_bytes: u64,
+    /// Packs left for the next time, because captures that were under way may need them.
+    pub waiting_packs: u64,
+    /// What could not be read, a line each. It stays where it is.
+    pub problems: Vec<String>,
 }
 
 /// Collects garbage. Captures go on meanwhile; nothing that any run record names is touched.
-pub fn gc(store: &Store, dry_run: bool, progress: &dyn Progress) -> Result<Collected> {
-    if !dry_run {
-        store.check_writable()?;
+pub fn gc(store: &Store, options: GcOptions, progress: &dyn Progress) -> Result<Collected> {
+    let mut collected = Collected { packs_bytes_before: packs_bytes(store)?, ..Collected::default() };
+    if options.dry_run {
+        sweep_leftovers(store, true, &mut collected)?;
+        let plan = plan(store, &mut collected)?;
+        collected.compacted_packs = plan.map_or(0, |plan| plan.inputs.len() as u64);
+        collected.packs_bytes = collected.packs_bytes_before;
+        return Ok(collected);
     }
+    let busy = || {
+        let reason = std::io::Error::other("another process maintains the store just now; try again later");
+        Error::io("collect garbage in", store.storage().root(), reason)
+    };
+    let maintenance = store.maintenance(options.patience)?.ok_or_else(busy)?;
+    maintenance.clean_up()?;
+    sweep_leftovers(store, false, &mut collected)?;
+    store.catalog().refresh()?;
+    if let Some(plan) = plan(store, &mut collected)? {
+        compact(store, &maintenance, &plan, options, &mut collected, progress)?;
+    }
+    collected.packs_bytes = packs_bytes(store)?;
+    // The generation may be another one now, and the index with it.
+    let store = Store::open_in(Arc::clone(store.storage()))?;
+    // The index is a cache: somebody else is writing it just now, or will.
+    if let Err(error) = store.update_index(true) {
+        progress.warn(&format!("The index is not up to date: {error}"));
+    }
+    drop(maintenance);
+    Ok(collected)
+}
+
+fn packs_bytes(store: &Store) -> Result<u64> {
+    Ok(list_packs(&**store.storage())?.iter().map(|pack| pack.bytes).sum())
+}
+
+/// The distinct snapshots of all runs, oldest first.
+fn snapshots(store: &Store) -> Result<(Vec<ObjectId>, bool)> {
+    let runs = store.runs()?;
+    let mut seen = HashSet::new();
+    let snapshots = runs.runs.iter().map(|run| run.start.snapshot).filter(|id| seen.insert(*id)).collect();
+    // A record that cannot be read may name anything.
+    Ok((snapshots, runs.problems.iter().all(|problem| problem.unfinished)))
+}
+
+/// What is to be compacted.
+struct Plan {
+    snapshots: Vec<ObjectId>,
+    reached: Reached,
+    inputs: Vec<Arc<Pack>>,
+}
+
+fn plan(store: &Store, collected: &mut Collected) -> Result<Option<Plan>> {
+    let (snapshots, is_complete) = snapshots(store)?;
+    let mut reached = store.reach(snapshots.iter().copied(), |_, _| true)?;
+    reached.is_complete &= is_complete;
+    if !reached.is_complete {
+        let what = "some runs cannot be read in full, so nothing is taken for garbage; `runsnap verify` names them";
+        collected.problems.push(what.to_owned());
+    }
+    let live = live_keys(store, &reached);
+    let raw = |pack: &Pack| pack.frames.iter().map(|frame| frame.raw_bytes).sum::<usize>();
+    let garbage = |pack: &Pack| -> usize {
+        let is_garbage =
+            |object: &&crate::pack::Object| reached.is_complete && !live.contains(&(object.kind, object.name.key()));
+        pack.objects.iter().filter(is_garbage).map(|object| object.bytes).sum()
+    };
+    let mut packs = store.catalog().packs();
+    for error in store.catalog().take_damaged() {
+        collected.problems.push(error.to_string());
+    }
+    collected.garbage_bytes = packs.iter().map(|pack| garbage(pack) as u64).sum();
+    let mut inputs: Vec<Arc<Pack>> = Vec::new();
+    let is_due = |pack: &Pack| pack.tier < SETTLED_TIER || garbage(pack) * GARBAGE_SHARE > raw(pack);
+    packs.retain(|pack| {
+        let is_due = is_due(pack);
+        if is_due {
+            inputs.push(Arc::clone(pack));
+        }
+        !is_due
+    });
+    let mut gathered: usize = inputs.iter().map(|pack| raw(pack) - garbage(pack).min(raw(pack))).sum();
+    packs.sort_by_key(|pack| raw(pack));
+    for pack in packs {
+        if gathered == 0 || raw(&pack) > gathered.saturating_mul(GROWTH) {
+            break;
+        }
+        gathered += raw(&pack);
+        inputs.push(pack);
+    }
+    Ok((!inputs.is_empty()).then_some(Plan { snapshots, reached, inputs }))
+}
+
+/// The objects that runs need, by kind and key.
+fn live_keys(store: &Store, reached: &Reached) -> HashSet<(ObjectKind, u64)> {
+    let mut live = HashSet::new();
+    for snapshot in &reached.snapshots {
+        live.insert((ObjectKind::Snapshot, snapshot.id.key()));
+        live.extend(snapshot.trees.iter().map(|tree| (ObjectKind::Tree, tree.id.key())));
+        for file in &snapshot.files {
+            live.insert((ObjectKind::Chunk, file.id.key()));
+            live.insert((ObjectKind::ChunkList, file.id.key()));
+            if !store.contains(ObjectKind::Chunk, file.id) {
+                let chunks = store.chunks_of(file.id, file.bytes).unwrap_or_default();
+                live.extend(chunks.iter().map(|chunk| (ObjectKind::Chunk, chunk.id.key())));
+            }
+        }
+    }
+    live
+}
+
+fn compact(
+    store: &Store,
+    maintenance: &Maintenance<'_>,
+    plan: &Plan,
+    options: GcOptions,
+    collected: &mut Collected,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let how =
+        CompactionOptions { level: COMPACT_LEVEL, tier: SETTLED_TIER, keeps_unreached: false, raises_positions: true };
+    let compacted = store.compact(&plan.inputs, &plan.reached, maintenance.temporary(), how, progress)?;
+    collected.problems.extend(compacted.problems.iter().map(Error::to_string));
+    maintenance.delete_replaced(&compacted.replaced)?;
+    let known: HashSet<ObjectId> = plan.snapshots.iter().copied().collect();
+    let again = |store: &Store| snapshots(store).map(|(snapshots, _)| snapshots);
+    let swept = maintenance.delete_doubtful(&compacted.doubtful, &known, again, options.patience)?;
+    collected.compacted_packs = compacted.replaced.len() as u64 + swept.deleted;
+    collected.waiting_packs = swept.waiting + swept.spared;
+    Ok(())
+}
+
+/// Removes what captures that were killed have left in tmp/.
+fn sweep_leftovers(store: &Store, dry_run: bool, collected: &mut Collected) -> Result<()> {
     let storage = store.storage();
-    let mut collected = Collected::default();
     // A temporary file begins with its writer's slot. Whoever holds that slot's lock may be writing it; while this holds
     // the lock, nobody is.
     let mut ours: Vec<Box<dyn Lock>> = Vec::new();
@@ -53,12 +213,5 @@ pub fn gc(store: &Store, dry_run: bool, progress: &dyn Progress) -> Result<Colle
             collected.removed_bytes += file.bytes;
         }
     }
-    drop(ours);
-    if !dry_run {
-        // The index is a cache: somebody else is writing it just now, or will.
-        if let Err(error) = store.update_index(true) {
-            progress.warn(&format!("The index is not up to date: {error}"));
-        }
-    }
-    Ok(collected)
+    Ok(())
 }

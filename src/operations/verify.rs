@@ -14,7 +14,7 @@ use crate::id::{ObjectId, RunId};
 use crate::index::IndexedRun;
 use crate::journal::{decode_record, mend};
 use crate::pack::Pack;
-use crate::pack::format::ObjectKind;
+use crate::pack::format::{ObjectKind, ObjectName};
 use crate::progress::Progress;
 use crate::run_record::RunRecord;
 use crate::snapshot::Entry;
@@ -24,6 +24,9 @@ use crate::tracked_files::walk::MANIFEST_PATH;
 
 /// What to do about a damaged index.
 const INDEX_ADVICE: &str = "it is a cache: `runsnap reindex` makes it again";
+
+/// Where more packs than this may be the one that is gone, their folder is named in their place.
+const MAX_LOST_PACKS: usize = 8;
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -57,7 +60,7 @@ pub struct Verified {
     pub notes: Vec<String>,
 }
 
-type Key = (ObjectKind, ObjectId);
+type Key = (ObjectKind, ObjectName);
 
 struct Verification<'s> {
     store: &'s Store,
@@ -225,26 +228,31 @@ impl Verification<'_> {
                                 "frame at byte {}: {} {} does not have its hash",
                                 frame.offset,
                                 object.kind.word(),
-                                object.id
+                                object.name
                             );
-                            ((object.kind, object.id), (file.clone(), what))
+                            ((object.kind, object.name), (file.clone(), what))
                         };
                         objects.iter().filter(is_bad).map(blame).collect::<Vec<_>>()
                     }
                     Err(error) => {
                         let blame = self.place(&error);
-                        objects.iter().map(|object| ((object.kind, object.id), blame.clone())).collect()
+                        objects.iter().map(|object| ((object.kind, object.name), blame.clone())).collect()
                     }
                 }
             })
             .collect();
         progress.end();
         self.out.read_bytes = read_bytes.into_inner();
-        for ((kind, id), (file, what)) in bad {
+        for ((kind, name), (file, what)) in bad {
             self.blame(file.clone(), what.clone());
             // Another copy may be whole; the damaged one is a problem all the same.
-            if kind == ObjectKind::ChunkList || self.store.object(kind, id).is_err() {
-                self.lost.insert((kind, id), (file, what));
+            let is_lost = match name {
+                ObjectName::Id(id) => kind == ObjectKind::ChunkList || self.store.object(kind, id).is_err(),
+                // Nothing asks for the content of a tree or snapshot but by reading it.
+                ObjectName::Key(_) => false,
+            };
+            if is_lost {
+                self.lost.insert((kind, name), (file, what));
             }
         }
     }
@@ -265,7 +273,7 @@ impl Verification<'_> {
         let mut wrong = catalog.ask_index(|index| Ok(index.integrity_problems())).unwrap_or_default();
         for known in indexed {
             let Some(pack) = by_name.get(known.name.as_str()) else { continue };
-            let expected = pack.objects.iter().enumerate().map(|(ordinal, object)| (ordinal as u64, object.id.key()));
+            let expected = pack.objects.iter().enumerate().map(|(ordinal, object)| (ordinal as u64, object.name.key()));
             let rows = catalog.ask_index(|index| index.objects_of(known.number));
             if !rows.is_some_and(|rows| expected.eq(rows)) {
                 wrong.push(format!("its rows for the pack {} are not what the pack has", known.name));
@@ -301,17 +309,27 @@ impl Verification<'_> {
         progress.end();
     }
 
-    /// Packs that are there, or that the index or a run record names, and that could not be opened.
+    /// Packs that are there and cannot be opened; where there are none, those that the index names and that are gone; else
+    /// those that run records name. Merges have replaced most of these, so many of them say no more than that some pack
+    /// is gone.
     fn find_lost_packs(&self, runs: &Runs, packs: &[Arc<Pack>]) -> Result<Vec<String>> {
         let present: HashSet<&str> = packs.iter().map(|pack| pack.name()).collect();
-        let listed = list_packs(&**self.store.storage())?.into_iter().map(|file| file.name);
-        let indexed =
-            self.store.catalog().ask_index(|index| index.packs()).unwrap_or_default().into_iter().map(|p| p.name);
-        let recorded =
-            runs.runs.iter().flat_map(|run| run.start.packs.iter().map(|name| format!("{name}{PACK_ENDING}")));
-        let lost: BTreeSet<String> =
-            listed.chain(indexed).chain(recorded).filter(|name| !present.contains(name.as_str())).collect();
-        Ok(lost.into_iter().map(|name| self.full(&format!("{PACKS}/{name}"))).collect())
+        let listed = list_packs(&**self.store.storage())?.into_iter().map(|file| file.name).collect();
+        let indexed = self.store.catalog().ask_index(|index| index.packs()).unwrap_or_default();
+        let indexed = indexed.into_iter().map(|pack| pack.name).collect();
+        let recorded = runs.runs.iter().flat_map(|run| &run.start.packs);
+        let recorded = recorded.map(|name| format!("{name}{PACK_ENDING}")).collect();
+        for names in [listed, indexed, recorded] {
+            let names: BTreeSet<String> = names;
+            let lost: Vec<String> = names.into_iter().filter(|name| !present.contains(name.as_str())).collect();
+            if lost.len() > MAX_LOST_PACKS {
+                return Ok(vec![self.full(PACKS)]);
+            }
+            if !lost.is_empty() {
+                return Ok(lost.into_iter().map(|name| self.full(&format!("{PACKS}/{name}"))).collect());
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// The file that an error is to be blamed on, and what is wrong with it.
@@ -390,7 +408,7 @@ impl Verification<'_> {
     }
 
     fn chunk_problem(&self, file: ObjectId, id: ObjectId) -> Option<Blame> {
-        if let Some(blame) = self.lost.get(&(ObjectKind::Chunk, id)) {
+        if let Some(blame) = self.lost.get(&(ObjectKind::Chunk, ObjectName::Id(id))) {
             return Some(blame.clone());
         }
         if self.store.contains_whole(ObjectKind::Chunk, id) {

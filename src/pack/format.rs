@@ -1,5 +1,6 @@
 //! The bytes of a pack's header, table and footer, as `schema/pack.md` lays them down. No I/O here.
 
+use super::compression::{MAX_FRAME_BYTES, compress, decompress};
 use crate::decode::{DecodeResult, Decoder, push_varint};
 use crate::file_header::{self, FileKind};
 use crate::id::ObjectId;
@@ -40,6 +41,12 @@ impl ObjectKind {
         }
     }
 
+    /// Whether the table has its id in full. Trees and snapshots are known by their key: their ids follow from their
+    /// content, and nothing is lost when the content has to be read to be sure of one.
+    pub fn has_full_id(self) -> bool {
+        matches!(self, Self::Chunk | Self::ChunkList)
+    }
+
     /// The word for it in messages.
     pub fn word(self) -> &'static str {
         match self {
@@ -51,14 +58,56 @@ impl ObjectKind {
     }
 }
 
+/// What the table says of an object's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectName {
+    /// All of it.
+    Id(ObjectId),
+    /// Its [`ObjectId::key`].
+    Key(u64),
+}
+
+impl ObjectName {
+    /// What the table says of an object of that kind.
+    pub fn of(kind: ObjectKind, id: ObjectId) -> Self {
+        if kind.has_full_id() { Self::Id(id) } else { Self::Key(id.key()) }
+    }
+
+    /// The id's key.
+    pub fn key(&self) -> u64 {
+        match self {
+            Self::Id(id) => id.key(),
+            Self::Key(key) => *key,
+        }
+    }
+
+    /// Whether it can be the name of the object with that id.
+    pub fn fits(&self, id: ObjectId) -> bool {
+        match self {
+            Self::Id(own) => *own == id,
+            Self::Key(key) => *key == id.key(),
+        }
+    }
+}
+
+impl std::fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Key(key) => write!(f, "{key:016x}..."),
+        }
+    }
+}
+
 /// How a frame's bytes are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Codec {
     /// As they are.
-    Plain = 0,
+    Plain,
     /// One zstd frame.
-    Zstd = 1,
+    Zstd,
+    /// One zstd frame of trees and snapshots in a denser form, which has so many bytes.
+    Dense(usize),
 }
 
 /// The content that a frame was compressed against.
@@ -68,7 +117,7 @@ pub enum Prefix {
     None,
     /// An object of any pack, named by its [`ObjectId::key`].
     Anywhere(u64),
-    /// An object of this pack, named by its place in the table.
+    /// An object in an earlier frame of this pack, named by its place in the table.
     Here(u32),
 }
 
@@ -77,8 +126,8 @@ pub enum Prefix {
 pub struct TableObject {
     /// What it is.
     pub kind: ObjectKind,
-    /// Its id.
-    pub id: ObjectId,
+    /// What the table says of its id.
+    pub name: ObjectName,
     /// Its length, uncompressed.
     pub bytes: u64,
 }
@@ -99,6 +148,15 @@ pub struct TableFrame {
     pub objects: Vec<TableObject>,
 }
 
+/// A pack's table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Table {
+    /// How often its content has been merged: 0 as a capture wrote it.
+    pub tier: u8,
+    /// The frames in the order of the file.
+    pub frames: Vec<TableFrame>,
+}
+
 /// Where a pack's table is, and the hash that holds header and table together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footer {
@@ -110,56 +168,106 @@ pub struct Footer {
     pub hash: [u8; 32],
 }
 
-/// Encodes the table.
-pub fn encode_table(frames: &[TableFrame]) -> Vec<u8> {
-    let mut out = Vec::new();
-    push_varint(&mut out, frames.len() as u64);
-    for frame in frames {
-        push_varint(&mut out, frame.stored_bytes);
-        out.push(frame.codec as u8);
+/// The level at which the structure of a table is compressed: it is read often and seldom large.
+const STRUCTURE_LEVEL: i32 = 12;
+
+/// Encodes the table: its structure, compressed where that helps, then the ids, which do not compress.
+pub fn encode_table(table: &Table) -> Vec<u8> {
+    let (mut structure, mut ids) = (vec![table.tier], Vec::new());
+    push_varint(&mut structure, table.frames.len() as u64);
+    for frame in &table.frames {
+        push_varint(&mut structure, frame.stored_bytes);
+        structure.push(match frame.codec {
+            Codec::Plain => 0,
+            Codec::Zstd => 1,
+            Codec::Dense(_) => 2,
+        });
         match frame.prefix {
-            Prefix::None => push_varint(&mut out, 0),
+            Prefix::None => push_varint(&mut structure, 0),
             Prefix::Anywhere(key) => {
-                push_varint(&mut out, 1);
-                out.extend(key.to_be_bytes());
+                push_varint(&mut structure, 1);
+                structure.extend(key.to_be_bytes());
             }
-            Prefix::Here(ordinal) => push_varint(&mut out, u64::from(ordinal) + 2),
+            Prefix::Here(ordinal) => push_varint(&mut structure, u64::from(ordinal) + 2),
         }
-        push_varint(&mut out, u64::from(frame.chain_position));
-        push_varint(&mut out, frame.objects.len() as u64);
+        push_varint(&mut structure, u64::from(frame.chain_position));
+        if let Codec::Dense(bytes) = frame.codec {
+            push_varint(&mut structure, bytes as u64);
+        }
+        push_varint(&mut structure, frame.objects.len() as u64);
         for object in &frame.objects {
-            out.push(object.kind as u8);
-            push_varint(&mut out, object.bytes);
-            out.extend(object.id.0);
+            structure.push(object.kind as u8);
+            push_varint(&mut structure, object.bytes);
+            match object.name {
+                ObjectName::Id(id) if object.kind.has_full_id() => ids.extend(id.0),
+                name => ids.extend(name.key().to_be_bytes()),
+            }
         }
     }
+    let mut out = Vec::with_capacity(structure.len() + ids.len() + 16);
+    push_varint(&mut out, structure.len() as u64);
+    let stored = compress(&structure, &[], STRUCTURE_LEVEL).unwrap_or(structure);
+    push_varint(&mut out, stored.len() as u64);
+    out.extend(stored);
+    out.extend(ids);
     out
 }
 
 /// Decodes the table.
-pub fn decode_table(bytes: &[u8]) -> DecodeResult<Vec<TableFrame>> {
+pub fn decode_table(bytes: &[u8]) -> DecodeResult<Table> {
     let mut decoder = Decoder::new(bytes);
+    let raw_bytes = usize::try_from(decoder.varint()?).unwrap_or(usize::MAX);
+    let stored_bytes = decoder.count(1)?;
+    let stored = decoder.take(stored_bytes)?;
+    let unpacked;
+    let structure = match stored_bytes == raw_bytes {
+        true => stored,
+        false => {
+            unpacked = decompress(stored, &[], raw_bytes)?;
+            &unpacked
+        }
+    };
+    decode_structure(structure, decoder)
+}
+
+/// Decodes a table's structure, and takes the objects' ids from `ids`.
+fn decode_structure(structure: &[u8], mut ids: Decoder<'_>) -> DecodeResult<Table> {
+    let mut decoder = Decoder::new(structure);
+    let tier = decoder.u8()?;
     let frame_count = decoder.count(5)?;
     let mut frames = Vec::with_capacity(frame_count);
+    let mut object_count = 0;
     for _ in 0..frame_count {
         let stored_bytes = decoder.varint()?;
-        let codec = match decoder.u8()? {
-            0 => Codec::Plain,
-            1 => Codec::Zstd,
-            other => return Err(format!("codec {other} is unknown")),
-        };
+        let codec = decoder.u8()?;
         let prefix = match decoder.varint()? {
             0 => Prefix::None,
             1 => Prefix::Anywhere(u64::from_be_bytes(decoder.array()?)),
-            other => Prefix::Here(u32::try_from(other - 2).map_err(|_| "a prefix beyond the table")?),
+            other => match u32::try_from(other - 2) {
+                Ok(base) if (base as usize) < object_count => Prefix::Here(base),
+                _ => return Err("a prefix that is in no earlier frame".into()),
+            },
         };
         let position = decoder.varint()?;
         let chain_position = u32::try_from(position).ok().filter(|position| *position <= MAX_CHAIN_POSITION);
         let chain_position = chain_position.ok_or_else(|| format!("a chain position of {position}"))?;
-        if (prefix == Prefix::None) != (chain_position == 0) || (codec == Codec::Plain && prefix != Prefix::None) {
+        let codec = match codec {
+            0 => Codec::Plain,
+            1 => Codec::Zstd,
+            2 => match usize::try_from(decoder.varint()?) {
+                Ok(bytes) if (1..=MAX_FRAME_BYTES).contains(&bytes) => Codec::Dense(bytes),
+                _ => return Err("a dense frame of an impossible length".into()),
+            },
+            other => return Err(format!("codec {other} is unknown")),
+        };
+        if (prefix == Prefix::None) != (chain_position == 0) || (codec != Codec::Zstd && prefix != Prefix::None) {
             return Err("a frame whose prefix does not go with its chain position or codec".into());
         }
-        let count = decoder.count(34)?;
+        let count = decoder.count(2)?;
+        // Each object has at least a key among the ids: no more are possible than have room there.
+        if count > ids.rest().len() / 8 {
+            return Err(format!("{count} objects, but not as many ids"));
+        }
         let mut objects = Vec::with_capacity(count);
         let mut raw_bytes = 0u64;
         for _ in 0..count {
@@ -168,8 +276,15 @@ pub fn decode_table(bytes: &[u8]) -> DecodeResult<Vec<TableFrame>> {
             if bytes == 0 {
                 return Err("an object without bytes".into());
             }
+            if matches!(codec, Codec::Dense(_)) && kind.has_full_id() {
+                return Err(format!("a {} in a dense frame", kind.word()));
+            }
             raw_bytes = raw_bytes.checked_add(bytes).ok_or("a frame of over 64 bits of length")?;
-            objects.push(TableObject { kind, id: ObjectId(decoder.array()?), bytes });
+            let name = match kind.has_full_id() {
+                true => ObjectName::Id(ObjectId(ids.array()?)),
+                false => ObjectName::Key(u64::from_be_bytes(ids.array()?)),
+            };
+            objects.push(TableObject { kind, name, bytes });
         }
         if count == 0 || stored_bytes == 0 {
             return Err("a frame without content".into());
@@ -177,10 +292,12 @@ pub fn decode_table(bytes: &[u8]) -> DecodeResult<Vec<TableFrame>> {
         if codec == Codec::Plain && raw_bytes != stored_bytes {
             return Err("a plain frame whose lengths differ".into());
         }
+        object_count += count;
         frames.push(TableFrame { stored_bytes, codec, prefix, chain_position, objects });
     }
     decoder.finish()?;
-    Ok(frames)
+    ids.finish()?;
+    Ok(Table { tier, frames })
 }
 
 /// The hash that the footer carries.
@@ -220,37 +337,47 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn sample() -> Vec<TableFrame> {
-        let object = |byte: u8, bytes| TableObject { kind: ObjectKind::Chunk, id: ObjectId([byte; 32]), bytes };
-        vec![
-            TableFrame {
-                stored_bytes: 10,
-                codec: Codec::Plain,
-                prefix: Prefix::None,
-                chain_position: 0,
-                objects: vec![object(1, 4), object(2, 6)],
-            },
-            TableFrame {
-                stored_bytes: 300,
-                codec: Codec::Zstd,
-                prefix: Prefix::Anywhere(77),
-                chain_position: 3,
-                objects: vec![object(3, 70_000)],
-            },
-            TableFrame {
-                stored_bytes: 3,
-                codec: Codec::Zstd,
-                prefix: Prefix::Here(0),
-                chain_position: 1,
-                objects: vec![object(4, 9)],
-            },
-        ]
+    fn sample() -> Table {
+        let chunk = |byte: u8, bytes| TableObject {
+            kind: ObjectKind::Chunk,
+            name: ObjectName::Id(ObjectId([byte; 32])),
+            bytes,
+        };
+        let tree = |key, bytes| TableObject { kind: ObjectKind::Tree, name: ObjectName::Key(key), bytes };
+        let frame = |stored_bytes, codec, prefix, chain_position, objects| TableFrame {
+            stored_bytes,
+            codec,
+            prefix,
+            chain_position,
+            objects,
+        };
+        Table {
+            tier: 2,
+            frames: vec![
+                frame(10, Codec::Plain, Prefix::None, 0, vec![chunk(1, 4), chunk(2, 6)]),
+                frame(300, Codec::Zstd, Prefix::Anywhere(77), 3, vec![chunk(3, 70_000)]),
+                frame(3, Codec::Zstd, Prefix::Here(1), 1, vec![chunk(4, 9), tree(5, 8)]),
+                frame(44, Codec::Dense(60), Prefix::None, 0, vec![tree(6, 100)]),
+            ],
+        }
     }
 
     #[test]
     fn table_round_trips() {
         assert_eq!(decode_table(&encode_table(&sample())), Ok(sample()));
-        assert_eq!(decode_table(&encode_table(&[])), Ok(Vec::new()));
+        assert_eq!(decode_table(&encode_table(&Table::default())), Ok(Table::default()));
+        let frame = sample().frames.remove(0);
+        let many = Table { tier: 0, frames: vec![frame; 1000] };
+        let encoded = encode_table(&many);
+        assert!(encoded.len() < 1000 * 64 + 200, "{}", encoded.len());
+        assert_eq!(decode_table(&encoded), Ok(many));
+    }
+
+    #[test]
+    fn a_prefix_is_in_an_earlier_frame() {
+        let mut table = sample();
+        table.frames[2].prefix = Prefix::Here(3);
+        assert!(decode_table(&encode_table(&table)).is_err());
     }
 
     proptest! {
@@ -258,9 +385,11 @@ mod tests {
         fn decoders_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), length in any::<u64>()) {
             let _ = FILE.decode(&bytes);
             let _ = decode_footer(&bytes, length);
-            if let Ok(frames) = decode_table(&bytes) {
-                prop_assert_eq!(encode_table(&frames), bytes);
+            if let Ok(table) = decode_table(&bytes) {
+                prop_assert_eq!(decode_table(&encode_table(&table)), Ok(table));
             }
+            let ids = vec![7; 200];
+            let _ = decode_structure(&bytes, Decoder::new(&ids));
         }
 
         #[test]

@@ -2,7 +2,7 @@
 
 use super::compression::{MAX_FRAME_BYTES, decompress};
 use super::format::{
-    Codec, FILE, FOOTER_BYTES, HEADER_BYTES, ObjectKind, Prefix, decode_footer, decode_table, table_hash,
+    Codec, FILE, FOOTER_BYTES, HEADER_BYTES, ObjectKind, ObjectName, Prefix, decode_footer, decode_table, table_hash,
 };
 use crate::error::{Error, Result};
 use crate::file_header::Header;
@@ -38,8 +38,8 @@ pub struct Frame {
 pub struct Object {
     /// What it is.
     pub kind: ObjectKind,
-    /// Its id.
-    pub id: ObjectId,
+    /// What the table says of its id.
+    pub name: ObjectName,
     /// The place of its frame in [`Pack::frames`].
     pub frame: usize,
     /// Its first byte in the uncompressed frame.
@@ -57,6 +57,8 @@ pub struct Pack {
     pub store: StoreId,
     /// The file's length.
     pub bytes: u64,
+    /// How often its content has been merged: 0 as a capture wrote it.
+    pub tier: u8,
     /// The frames in the order of the file.
     pub frames: Vec<Frame>,
     /// The objects in the order of the frames.
@@ -69,10 +71,15 @@ impl Object {
         frame.get(self.offset..self.offset.saturating_add(self.bytes)).unwrap_or_default()
     }
 
+    /// Whether it may be the object of that kind and id: where the table has a key alone, only its content can tell.
+    pub fn may_be(&self, kind: ObjectKind, id: ObjectId) -> bool {
+        self.kind == kind && self.name.fits(id)
+    }
+
     /// Whether `bytes` have the hash that it is named by.
     pub fn is_hash_of(&self, bytes: &[u8]) -> bool {
         // A chunk list is filed under its file's id: the file's hash is what it is checked by.
-        self.kind == ObjectKind::ChunkList || ObjectId::of(bytes) == self.id
+        self.kind == ObjectKind::ChunkList || self.name.fits(ObjectId::of(bytes))
     }
 }
 
@@ -122,15 +129,22 @@ impl Pack {
             return Err(damaged("the table's hash does not match".into()));
         }
         let table = decode_table(table).map_err(damaged)?;
-        let mut pack =
-            Self { path: path.to_owned(), store, bytes, frames: Vec::with_capacity(table.len()), objects: Vec::new() };
+        let mut pack = Self {
+            path: path.to_owned(),
+            store,
+            bytes,
+            tier: table.tier,
+            frames: Vec::with_capacity(table.frames.len()),
+            objects: Vec::new(),
+        };
         let mut offset = HEADER_BYTES as u64;
-        for (number, frame) in table.into_iter().enumerate() {
+        for (number, frame) in table.frames.into_iter().enumerate() {
             let first = pack.objects.len();
             let mut raw_bytes = 0usize;
             for object in frame.objects {
                 let bytes = usize::try_from(object.bytes).unwrap_or(usize::MAX);
-                pack.objects.push(Object { kind: object.kind, id: object.id, frame: number, offset: raw_bytes, bytes });
+                let (kind, name) = (object.kind, object.name);
+                pack.objects.push(Object { kind, name, frame: number, offset: raw_bytes, bytes });
                 raw_bytes = raw_bytes.saturating_add(bytes);
             }
             if raw_bytes > MAX_FRAME_BYTES {
@@ -160,6 +174,7 @@ impl Pack {
 
     /// Reads one frame and decodes it; `prefix` is the content that [`Frame::prefix`] names.
     ///
+    /// Of a frame in [`Codec::Dense`] that is the dense form, which the caller has to lay out.
     /// The bytes are not checked against any id here: whoever takes an object out of them does.
     pub fn read_frame(&self, storage: &dyn Storage, frame: &Frame, prefix: &[u8]) -> Result<Vec<u8>> {
         let damaged = |reason: String| {
@@ -176,6 +191,7 @@ impl Pack {
         match frame.codec {
             Codec::Plain => Ok(stored),
             Codec::Zstd => decompress(&stored, prefix, frame.raw_bytes).map_err(damaged),
+            Codec::Dense(bytes) => decompress(&stored, &[], bytes).map_err(damaged),
         }
     }
 }

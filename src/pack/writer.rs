@@ -1,8 +1,9 @@
 //! Writes one pack: frames as they come, then the table, then the flush and the rename that make it part of the store.
 
-use super::compression::compress;
+use super::compression::{compress, compress_always};
 use super::format::{
-    Codec, FILE, Footer, ObjectKind, Prefix, TableFrame, TableObject, encode_footer, encode_table, table_hash,
+    Codec, FILE, Footer, ObjectKind, ObjectName, Prefix, Table, TableFrame, TableObject, encode_footer, encode_table,
+    table_hash,
 };
 use crate::error::Result;
 use crate::id::{ObjectId, StoreId};
@@ -35,8 +36,12 @@ impl PreparedFrame {
                 &raw
             }
         };
-        let objects: Vec<_> =
-            objects.iter().map(|&(kind, id, bytes)| TableObject { kind, id, bytes: bytes.len() as u64 }).collect();
+        let in_table = |&(kind, id, bytes): &(ObjectKind, ObjectId, &[u8])| TableObject {
+            kind,
+            name: ObjectName::of(kind, id),
+            bytes: bytes.len() as u64,
+        };
+        let objects: Vec<_> = objects.iter().map(in_table).collect();
         match compress(raw, prefix, level) {
             Some(stored) => Self {
                 frame: TableFrame {
@@ -61,6 +66,46 @@ impl PreparedFrame {
         }
     }
 
+    /// Compresses trees and snapshots that are in their dense form, `dense`, and have `objects` as their kinds, ids and
+    /// canonical lengths.
+    pub fn dense(objects: &[(ObjectKind, ObjectId, u64)], dense: &[u8], level: i32) -> Self {
+        let in_table = |&(kind, id, bytes): &(ObjectKind, ObjectId, u64)| TableObject {
+            kind,
+            name: ObjectName::of(kind, id),
+            bytes,
+        };
+        let stored = compress_always(dense, level);
+        Self {
+            frame: TableFrame {
+                stored_bytes: stored.len() as u64,
+                codec: Codec::Dense(dense.len()),
+                prefix: Prefix::None,
+                chain_position: 0,
+                objects: objects.iter().map(in_table).collect(),
+            },
+            stored,
+        }
+    }
+
+    /// Counts the objects that a [`Prefix::Here`] names from `first` on.
+    #[must_use]
+    pub fn based_on(mut self, first: u32) -> Self {
+        if let Prefix::Here(ordinal) = &mut self.frame.prefix {
+            *ordinal += first;
+        }
+        self
+    }
+
+    /// Its objects' kinds and names.
+    pub fn objects(&self) -> impl Iterator<Item = (ObjectKind, ObjectName)> {
+        self.frame.objects.iter().map(|object| (object.kind, object.name))
+    }
+
+    /// Its place in its chain of versions.
+    pub fn chain_position(&self) -> u32 {
+        self.frame.chain_position
+    }
+
     /// The length in the pack.
     pub fn stored_bytes(&self) -> u64 {
         self.frame.stored_bytes
@@ -83,13 +128,14 @@ pub struct PackWriter<'a> {
     file: Option<Box<dyn WriteFile>>,
     buffer: Vec<u8>,
     header: [u8; super::format::HEADER_BYTES],
-    frames: Vec<TableFrame>,
+    table: Table,
+    objects: u32,
     offset: u64,
 }
 
 impl<'a> PackWriter<'a> {
     /// Creates the file under its temporary name.
-    pub fn create(storage: &'a dyn Storage, temporary: String, store: StoreId) -> Result<Self> {
+    pub fn create(storage: &'a dyn Storage, temporary: String, store: StoreId, tier: u8) -> Result<Self> {
         let file = storage.create(&temporary)?;
         let header = FILE.encode(store);
         Ok(Self {
@@ -98,7 +144,8 @@ impl<'a> PackWriter<'a> {
             file: Some(file),
             buffer: header.to_vec(),
             header,
-            frames: Vec::new(),
+            table: Table { tier, frames: Vec::new() },
+            objects: 0,
             offset: header.len() as u64,
         })
     }
@@ -108,11 +155,17 @@ impl<'a> PackWriter<'a> {
         self.offset
     }
 
+    /// How many objects it has: the place in the table that the next one gets.
+    pub fn objects(&self) -> u32 {
+        self.objects
+    }
+
     /// Appends a frame.
     pub fn add(&mut self, frame: PreparedFrame) -> Result<()> {
         self.offset += frame.frame.stored_bytes;
+        self.objects += frame.frame.objects.len() as u32;
         self.buffer.extend(frame.stored);
-        self.frames.push(frame.frame);
+        self.table.frames.push(frame.frame);
         if self.buffer.len() >= BUFFER_BYTES { self.write_buffer() } else { Ok(()) }
     }
 
@@ -123,7 +176,7 @@ impl<'a> PackWriter<'a> {
 
     /// Writes the table, flushes the file and gives it its name; once this returns the pack survives a power cut.
     pub fn finish(mut self, path: &str) -> Result<PackSummary> {
-        let table = encode_table(&self.frames);
+        let table = encode_table(&self.table);
         let hash = table_hash(&self.header, &table, self.offset);
         let footer = encode_footer(&Footer { table_offset: self.offset, table_bytes: table.len() as u64, hash });
         self.buffer.extend(&table);

@@ -1,7 +1,7 @@
 //! A store on a local file system.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -80,12 +80,10 @@ struct LocalLock {
 }
 
 impl Lock for LocalLock {
-    fn write_note(&mut self, note: &[u8]) -> Result<()> {
+    fn write_note(&mut self, offset: u64, note: &[u8]) -> Result<()> {
         let write = |file: &mut File| {
-            file.rewind()?;
-            file.write_all(note)?;
-            // Notes have nearly always one length: then this changes nothing on the disk.
-            if file.metadata()?.len() != note.len() as u64 { file.set_len(note.len() as u64) } else { Ok(()) }
+            file.seek(SeekFrom::Start(offset))?;
+            file.write_all(note)
         };
         write(&mut self.file).map_err(|e| Error::io("write", &self.path, e))
     }

@@ -33,8 +33,8 @@ pub trait WriteFile: Send + Sync {
 
 /// An exclusive lock that ends when it is dropped or when its process dies.
 pub trait Lock: Send + Sync {
-    /// Replaces what the locked file holds. Nothing is flushed.
-    fn write_note(&mut self, note: &[u8]) -> Result<()>;
+    /// Writes into the locked file, over what stands there. Nothing is flushed.
+    fn write_note(&mut self, offset: u64, note: &[u8]) -> Result<()>;
 }
 
 /// Files under one root, and the operations that a store needs on them.

@@ -20,8 +20,10 @@ pub const PACKS: &str = "packs";
 pub const PACK_ENDING: &str = ".pack";
 /// The index.
 pub const INDEX_PATH: &str = "index.sqlite";
-/// From this many packs that the index does not know, it is brought up to date.
-const BACKLOG: usize = 32;
+/// Packs with more objects than this are indexed; the tables of others are read as quickly as an index is asked.
+const INDEXED_OBJECTS: usize = 4096;
+/// From this many packs that the index does not know, it gets them all.
+const BACKLOG: usize = 256;
 
 /// An object in an opened pack.
 #[derive(Debug, Clone)]
@@ -74,6 +76,10 @@ pub struct Catalog {
     state: RwLock<State>,
     index: Mutex<Option<Index>>,
     complete: AtomicBool,
+    /// Whether a listed pack was gone when it was to be read.
+    vanished: AtomicBool,
+    /// The packs that are about to be deleted, by name: what is written now must not rely on them.
+    condemned: RwLock<HashSet<String>>,
     damaged: Mutex<Vec<Error>>,
 }
 
@@ -100,6 +106,8 @@ impl Catalog {
             state: RwLock::default(),
             index: Mutex::new(index),
             complete: AtomicBool::new(false),
+            vanished: AtomicBool::new(false),
+            condemned: RwLock::default(),
             damaged: Mutex::default(),
         };
         catalog.refresh()?;
@@ -166,7 +174,7 @@ impl Catalog {
         let mut state = self.write_state();
         for (number, pack) in opened {
             for (ordinal, object) in pack.iter().flat_map(|pack| pack.objects.iter().enumerate()) {
-                state.overlay.entry(object.id.key()).or_default().push((number, ordinal));
+                state.overlay.entry(object.name.key()).or_default().push((number, ordinal));
             }
             if let Some(done) = state.in_overlay.get_mut(number) {
                 *done = true;
@@ -180,6 +188,11 @@ impl Catalog {
             Ok(pack) => {
                 let reason = format!("it belongs to the store {}, not to {}", pack.store, self.store);
                 locked(&self.damaged).push(Error::damaged(self.storage.full_path(&pack.path), reason));
+                None
+            }
+            // It was listed, and has been merged into another since.
+            Err(error) if error.is_not_found() => {
+                self.note_vanished();
                 None
             }
             Err(error) => {
@@ -230,7 +243,7 @@ impl Catalog {
         for (slot, ordinal) in candidates {
             let Some(pack) = self.open_slot(&slot) else { continue };
             let place = Place { pack, ordinal };
-            let right = place.object().is_some_and(|object| object.id.key() == key);
+            let right = place.object().is_some_and(|object| object.name.key() == key);
             if right && !places.iter().any(|p| p.ordinal == place.ordinal && Arc::ptr_eq(&p.pack, &place.pack)) {
                 places.push(place);
             }
@@ -238,11 +251,35 @@ impl Catalog {
         places
     }
 
-    /// The places of an object, as far as index and overlay know: no row is no proof that it is not there.
+    /// The places that an object may be at, as far as index and overlay know: no row is no proof that it is not there,
+    /// and where a table has a key alone, only the content is proof that it is.
     pub fn places(&self, kind: ObjectKind, id: ObjectId) -> Vec<Place> {
         let mut places = self.places_by_key(id.key());
-        places.retain(|place| place.object().is_some_and(|object| object.id == id && object.kind == kind));
+        places.retain(|place| place.object().is_some_and(|object| object.may_be(kind, id)));
         places
+    }
+
+    /// Those of [`Catalog::places`] that are not about to be deleted.
+    pub fn lasting_places(&self, kind: ObjectKind, id: ObjectId) -> Vec<Place> {
+        let mut places = self.places(kind, id);
+        places.retain(|place| self.is_lasting(place));
+        places
+    }
+
+    /// Whether a place is in a pack that is not about to be deleted.
+    pub fn is_lasting(&self, place: &Place) -> bool {
+        let condemned = self.condemned.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        condemned.is_empty() || !condemned.contains(place.pack.name())
+    }
+
+    /// Sets which packs are about to be deleted, by name.
+    pub fn set_condemned(&self, packs: HashSet<String>) {
+        *self.condemned.write().unwrap_or_else(std::sync::PoisonError::into_inner) = packs;
+    }
+
+    /// Notes that a listed pack is gone, so that [`Catalog::complete`] lists them again.
+    pub fn note_vanished(&self) {
+        self.vanished.store(true, Ordering::Relaxed);
     }
 
     /// The places of what a frame of `pack` may be a difference to. Only those of a lower chain position count: so no chain
@@ -259,7 +296,8 @@ impl Catalog {
 
     /// Takes every pack into memory, in case the index is wrong. Whether that was new.
     pub fn complete(&self) -> Result<bool> {
-        if self.complete.load(Ordering::Relaxed) {
+        let has_vanished = self.vanished.swap(false, Ordering::Relaxed);
+        if self.complete.load(Ordering::Relaxed) && !has_vanished {
             return Ok(false);
         }
         self.refresh()?;
@@ -268,24 +306,27 @@ impl Catalog {
         Ok(true)
     }
 
-    /// Whether so many packs are outside the index that it should be brought up to date.
+    /// Whether the index should be brought up to date: it lacks a large pack, or a great many.
     pub fn has_backlog(&self) -> bool {
-        let state = self.read_state();
-        state.slots.len() >= state.indexed.len() + BACKLOG
+        !self.unindexed().is_empty()
+    }
+
+    /// The packs that the index does not know and should.
+    pub fn unindexed(&self) -> Vec<Arc<Pack>> {
+        let mut packs = self.opened();
+        if packs.len() < BACKLOG {
+            packs.retain(|pack| pack.objects.len() > INDEXED_OBJECTS);
+        }
+        packs
     }
 
     /// The packs that the index does not know.
-    pub fn unindexed(&self) -> Vec<Arc<Pack>> {
+    pub fn opened(&self) -> Vec<Arc<Pack>> {
         let slots: Vec<Arc<Slot>> = {
             let state = self.read_state();
             let known = state.indexed_slots();
-            state
-                .slots
-                .iter()
-                .enumerate()
-                .filter(|(n, _)| !known.contains(n))
-                .map(|(_, slot)| Arc::clone(slot))
-                .collect()
+            let is_new = |(number, _): &(usize, &Arc<Slot>)| !known.contains(number);
+            state.slots.iter().enumerate().filter(is_new).map(|(_, slot)| Arc::clone(slot)).collect()
         };
         slots.iter().filter_map(|slot| self.open_slot(slot)).collect()
     }
@@ -312,7 +353,7 @@ impl Catalog {
             .map(|pack| NewPack {
                 name: pack.name(),
                 bytes: pack.bytes,
-                objects: pack.objects.iter().map(|object| object.id).collect(),
+                objects: pack.objects.iter().map(|object| object.name.key()).collect(),
             })
             .collect();
         let mut added = writer.add(&new, journals);

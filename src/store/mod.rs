@@ -1,10 +1,14 @@
 //! The store: opens or makes it, and joins packs, journals and index into one.
 
 mod catalog;
+mod compaction;
 mod config;
 mod files;
 pub mod location;
+mod maintenance;
+mod merge_packs;
 mod objects;
+mod reachable;
 mod runs;
 pub mod slot;
 mod writer;
@@ -21,9 +25,13 @@ use crate::pack::Pack;
 use crate::storage::{LocalStorage, Storage};
 
 pub use catalog::{Catalog, INDEX_PATH, PACK_ENDING, PACKS, list_packs};
+pub use compaction::{Compacted, CompactionOptions};
 pub use config::{CONFIG_PATH, Config, Features};
 pub use files::{Files, OUTSIDE_FOLDER};
+pub use maintenance::{CONDEMNED_PATH, Maintenance, Swept};
+pub use merge_packs::SETTLED_TIER;
 pub use objects::{FrameCache, ObjectBytes};
+pub use reachable::{Reached, ReachedFile, ReachedSnapshot, ReachedTree};
 pub use runs::{JournalProblem, Run, Runs};
 pub use writer::Writer;
 
@@ -138,6 +146,13 @@ impl Store {
     /// Its packs.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// Notes in config.json that packs are about to be deleted, so that nobody goes by what was known of them.
+    fn raise_generation(&self, temporary: &str) -> Result<()> {
+        let mut config = Config::read(&*self.storage)?;
+        config.generation += 1;
+        config.write(&*self.storage, temporary)
     }
 
     pub(crate) fn check_writable(&self) -> Result<()> {

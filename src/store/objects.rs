@@ -6,14 +6,17 @@ use std::sync::{Arc, Mutex};
 
 use super::Store;
 use super::catalog::{Place, locked};
+use crate::dense_trees;
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
-use crate::pack::format::{ObjectKind, Prefix};
+use crate::pack::format::{Codec, ObjectKind, ObjectName, Prefix};
 use crate::pack::{Frame, Pack};
 use crate::snapshot::{ChunkRef, Node, Snapshot, decode_chunks, decode_tree};
 
 /// Decoded frames are kept up to this many bytes.
 const CACHE_BYTES: usize = 64 << 20;
+/// So many times packs may go while an object is looked for.
+const ATTEMPTS: usize = 8;
 
 /// An object's bytes, which share the memory of their frame.
 #[derive(Debug, Clone)]
@@ -86,7 +89,8 @@ impl Store {
     pub fn decode_frame(&self, pack: &Arc<Pack>, frame: &Frame) -> Result<Vec<u8>> {
         let storage = &*self.storage;
         if frame.prefix == Prefix::None {
-            return pack.read_frame(storage, frame, &[]);
+            let raw = pack.read_frame(storage, frame, &[])?;
+            return if matches!(frame.codec, Codec::Dense(_)) { self.expand(pack, frame, &raw) } else { Ok(raw) };
         }
         let mut bases = self.catalog.bases(pack, frame);
         if bases.is_empty() && self.catalog.complete()? {
@@ -108,13 +112,27 @@ impl Store {
         Err(last)
     }
 
-    /// The bytes of the object at a place, checked against its id.
-    fn take(&self, place: &Place) -> Result<ObjectBytes> {
+    /// Lays out the trees and snapshots of a dense frame.
+    fn expand(&self, pack: &Pack, frame: &Frame, dense: &[u8]) -> Result<Vec<u8>> {
+        let objects = pack.objects.get(frame.objects.clone()).unwrap_or_default();
+        let file = |ordinal: usize| {
+            let object = pack.objects.get(ordinal)?;
+            let ObjectName::Id(id) = object.name else { return None };
+            Some((id, object.bytes as u64, object.kind == ObjectKind::ChunkList))
+        };
+        dense_trees::expand(dense, objects.iter().map(|object| (object.kind, object.bytes)), file).map_err(|reason| {
+            let path = self.storage.full_path(&pack.path);
+            Error::damaged(path, format!("frame at byte {}: {reason}", frame.offset))
+        })
+    }
+
+    /// The bytes of the object at a place, checked against what the table says of its id.
+    pub(super) fn take(&self, place: &Place) -> Result<ObjectBytes> {
         let object = *place.object().ok_or_else(|| Error::damaged(&place.pack.path, "a place beyond the table"))?;
         let frame = self.frame(place)?;
         let bytes = ObjectBytes { frame, range: object.offset..object.offset.saturating_add(object.bytes) };
         if bytes.len() != object.bytes || !object.is_hash_of(&bytes) {
-            let reason = format!("{} {} does not have its hash", object.kind.word(), object.id);
+            let reason = format!("{} {} does not have its hash", object.kind.word(), object.name);
             return Err(Error::damaged(self.storage.full_path(&place.pack.path), reason));
         }
         Ok(bytes)
@@ -122,17 +140,23 @@ impl Store {
 
     /// Reads an object wherever it is whole.
     pub fn object(&self, kind: ObjectKind, id: ObjectId) -> Result<ObjectBytes> {
-        let mut last = Error::Missing { kind: kind.word(), id };
-        for attempt in 0..2 {
-            // Only when index and overlay lead nowhere is every pack looked into.
-            if attempt == 1 && !self.catalog.complete()? {
-                break;
-            }
+        let missing = || Error::Missing { kind: kind.word(), id };
+        let mut last = missing();
+        for _ in 0..ATTEMPTS {
+            last = missing();
             for place in self.catalog.places(kind, id) {
                 match self.take(&place) {
-                    Ok(bytes) => return Ok(bytes),
+                    // The table may have no more than a key of it.
+                    Ok(bytes) if kind.has_full_id() || ObjectId::of(&bytes) == id => return Ok(bytes),
+                    Ok(_) => {}
+                    // The pack has been merged into another since the folder was listed.
+                    Err(error) if error.is_not_found() => self.catalog.note_vanished(),
                     Err(error) => last = error,
                 }
+            }
+            // Only when index and overlay lead nowhere is every pack looked into.
+            if !self.catalog.complete()? {
+                break;
             }
         }
         Err(last)
@@ -144,14 +168,19 @@ impl Store {
     }
 
     /// Whether an object is in the store with all that its frame is a difference to: a lost pack takes later versions of
-    /// its content with it.
+    /// its content with it. What is in packs that are about to be deleted does not count.
     pub fn contains_whole(&self, kind: ObjectKind, id: ObjectId) -> bool {
-        self.catalog.places(kind, id).iter().any(|place| self.has_bases(place))
+        self.catalog.lasting_places(kind, id).iter().any(|place| {
+            // A key alone is no proof: the content is.
+            self.has_bases(place)
+                && (kind.has_full_id() || self.take(place).is_ok_and(|bytes| ObjectId::of(&bytes) == id))
+        })
     }
 
     fn has_bases(&self, place: &Place) -> bool {
         let Some(frame) = place.frame() else { return false };
-        frame.prefix == Prefix::None || self.catalog.bases(&place.pack, frame).iter().any(|base| self.has_bases(base))
+        let bases = || self.catalog.bases(&place.pack, frame).into_iter();
+        frame.prefix == Prefix::None || bases().any(|base| self.catalog.is_lasting(&base) && self.has_bases(&base))
     }
 
     /// Reads a snapshot.
@@ -209,14 +238,24 @@ impl Store {
         // The chunk's own check is the file's only where they are one.
         let is_whole = matches!(chunks.as_slice(), [only] if only.id == id);
         let mut hasher = blake3::Hasher::new();
+        let mut done = 0;
         for chunk in &chunks {
-            let content = self.object(ObjectKind::Chunk, chunk.id)?;
+            let content = match self.object(ObjectKind::Chunk, chunk.id) {
+                Ok(content) => content,
+                // Since its list was read, a merge may have put the file's chunks together.
+                Err(Error::Missing { .. }) if !is_whole && self.contains(ObjectKind::Chunk, id) => {
+                    let whole = self.object(ObjectKind::Chunk, id)?;
+                    return sink(whole.get(done..).unwrap_or_default());
+                }
+                Err(error) => return Err(error),
+            };
             if content.len() as u64 != u64::from(chunk.bytes) {
                 return Err(wrong("a chunk's length differs from the list"));
             }
             if !is_whole {
                 hasher.update(&content);
             }
+            done += content.len();
             sink(&content)?;
         }
         if !is_whole && ObjectId(*hasher.finalize().as_bytes()) != id {

@@ -20,6 +20,8 @@ pub const TEMPORARY: &str = "tmp";
 /// More writers than this at once are refused.
 const MAX_SLOTS: usize = 4096;
 const MAX_NOTE_BYTES: u64 = 4096;
+/// The length of a note; behind it stands the token of the writer that has, or last had, the slot.
+const NOTE_BYTES: usize = 47;
 
 /// What a slot's file says about its journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +41,8 @@ pub fn notes(storage: &dyn Storage) -> Result<Vec<Note>> {
 }
 
 fn read_note(storage: &dyn Storage, slot: &str) -> Option<Note> {
-    let text = String::from_utf8(storage.read(&format!("{FOLDER}/{slot}"), MAX_NOTE_BYTES).ok()?).ok()?;
+    let bytes = storage.read(&format!("{FOLDER}/{slot}"), MAX_NOTE_BYTES).ok()?;
+    let text = str::from_utf8(bytes.get(..NOTE_BYTES)?).ok()?;
     let (said, check) = text.strip_suffix('\n')?.rsplit_once(' ')?;
     let (journal, bytes) = said.split_once(' ')?;
     if check != note_check(said) || !journal.ends_with(JOURNAL_ENDING) || journal.contains('/') {
@@ -51,6 +54,41 @@ fn read_note(storage: &dyn Storage, slot: &str) -> Option<Note> {
 /// The end of a note, so that a flipped bit in it accuses no journal: eight digits of the hash of what stands before.
 fn note_check(said: &str) -> String {
     ObjectId::of(said.as_bytes()).short(8)
+}
+
+/// The token of the writer that has, or last had, a slot; empty where it has not written one yet.
+fn read_token(storage: &dyn Storage, slot: &str) -> Vec<u8> {
+    let mut bytes = storage.read(&format!("{FOLDER}/{slot}"), MAX_NOTE_BYTES).unwrap_or_default();
+    if bytes.len() > NOTE_BYTES { bytes.split_off(NOTE_BYTES) } else { Vec::new() }
+}
+
+/// A writer that is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveWriter {
+    slot: String,
+    token: Vec<u8>,
+}
+
+impl ActiveWriter {
+    /// The writers that have a slot now.
+    pub fn all(storage: &dyn Storage) -> Result<Vec<Self>> {
+        let mut writers = Vec::new();
+        for file in storage.list(FOLDER)? {
+            let is_slot = file.name.len() == 4 && file.name.bytes().all(|b| b.is_ascii_digit());
+            if is_slot && storage.try_lock(&format!("{FOLDER}/{}", file.name))?.is_none() {
+                writers.push(Self { token: read_token(storage, &file.name), slot: file.name });
+            }
+        }
+        Ok(writers)
+    }
+
+    /// Whether it has ended: the slot is free, or another writer has it.
+    pub fn has_ended(&self, storage: &dyn Storage) -> Result<bool> {
+        // A writer that had the slot but had not written its token yet when this one's was read looks like another: it
+        // reads the list of condemned packs after it has written its token, so it has seen it.
+        Ok(read_token(storage, &self.slot) != self.token
+            || storage.try_lock(&format!("{FOLDER}/{}", self.slot))?.is_some())
+    }
 }
 
 /// A slot that this process holds until it is dropped.
@@ -66,7 +104,8 @@ impl Slot {
     pub fn take(storage: &dyn Storage) -> Result<Self> {
         for number in 0..MAX_SLOTS {
             let name = format!("{number:04}");
-            if let Some(lock) = storage.try_lock(&format!("{FOLDER}/{name}"))? {
+            if let Some(mut lock) = storage.try_lock(&format!("{FOLDER}/{name}"))? {
+                lock.write_note(NOTE_BYTES as u64, format!("{}\n", random_name()).as_bytes())?;
                 return Ok(Self { name, lock, journal: None, journal_name: String::new() });
             }
         }
@@ -91,7 +130,7 @@ impl Slot {
         };
         if let Err(error) = journal.append(payloads) {
             // The journal's end is unknown now: without a note nobody goes on in it.
-            let _ = self.lock.write_note(b"");
+            let _ = self.lock.write_note(0, b"\n");
             return Err(error);
         }
         self.note(journal.bytes());
@@ -102,7 +141,7 @@ impl Slot {
     /// Notes how much of the journal is flushed: advice for those who come later, without which the records are safe.
     fn note(&mut self, bytes: u64) {
         let said = format!("{} {bytes:>12}", self.journal_name);
-        let _ = self.lock.write_note(format!("{said} {}\n", note_check(&said)).as_bytes());
+        let _ = self.lock.write_note(0, format!("{said} {}\n", note_check(&said)).as_bytes());
     }
 
     fn create_journal(&mut self, storage: &dyn Storage, store: StoreId) -> Result<JournalWriter> {

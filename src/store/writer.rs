@@ -25,6 +25,9 @@ const PENDING_BYTES: usize = 32 << 20;
 /// A pack is finished and another begun once it is this long.
 const PACK_BYTES: u64 = 256 << 20;
 
+/// The tier of packs that captures write.
+const CAPTURE_TIER: u8 = 0;
+
 struct Pending {
     kind: ObjectKind,
     id: ObjectId,
@@ -52,6 +55,8 @@ impl Store {
         self.check_writable()?;
         super::make_folders(&*self.storage, false)?;
         let slot = Slot::take(&*self.storage)?;
+        // After the slot, so that maintenance either sees this writer or is seen by it.
+        self.catalog.set_condemned(super::maintenance::condemned(&*self.storage)?);
         self.catalog.refresh()?;
         Ok(Writer {
             store: self,
@@ -137,9 +142,8 @@ impl<'s> Writer<'s> {
             let pack = match &mut self.pack {
                 Some(pack) => pack,
                 none => {
-                    let pack =
-                        PackWriter::create(&*self.store.storage, self.slot.temporary(), self.store.config.store)?;
-                    none.insert(pack)
+                    let (storage, id) = (&*self.store.storage, self.store.config.store);
+                    none.insert(PackWriter::create(storage, self.slot.temporary(), id, CAPTURE_TIER)?)
                 }
             };
             pack.add(frame)?;
@@ -220,9 +224,9 @@ fn solid_frame(group: &[&Pending]) -> PreparedFrame {
 fn difference_frame(store: &Store, object: &Pending) -> PreparedFrame {
     let base = object.older.and_then(|older| choose_base(store, object.kind, older));
     match base {
-        Some((id, content, position)) => PreparedFrame::new(
+        Some((key, content, position)) => PreparedFrame::new(
             &[(object.kind, object.id, &object.bytes)],
-            Prefix::Anywhere(id.key()),
+            Prefix::Anywhere(key),
             &content,
             position,
             CAPTURE_LEVEL,
@@ -236,18 +240,18 @@ fn difference_frame(store: &Store, object: &Pending) -> PreparedFrame {
 /// Version n of a chain is a difference to version n with its lowest one bit cleared, as in a Fenwick tree. That version
 /// is the newest (n - 1) or one of those that the newest is a difference to, directly or in steps; and the steps from n
 /// down to 0 are as many as n has one bits.
-fn choose_base(store: &Store, kind: ObjectKind, older: ObjectId) -> Option<(ObjectId, super::ObjectBytes, u32)> {
-    let mut place = store.catalog.places(kind, older).into_iter().next()?;
+fn choose_base(store: &Store, kind: ObjectKind, older: ObjectId) -> Option<(u64, super::ObjectBytes, u32)> {
+    let mut place = store.catalog.lasting_places(kind, older).into_iter().next()?;
     let position = place.frame()?.chain_position + 1;
     if position > MAX_CHAIN_POSITION {
         return None;
     }
     let wanted = position & (position - 1);
     while place.frame()?.chain_position > wanted {
-        place = store.catalog.bases(&place.pack, place.frame()?).into_iter().next()?;
+        let bases = store.catalog.bases(&place.pack, place.frame()?);
+        place = bases.into_iter().find(|base| store.catalog.is_lasting(base))?;
     }
-    let id = place.object()?.id;
-    // Read through the store, which checks the hash: a difference to damaged content would be lost as well.
-    let content = store.object(kind, id).ok()?;
-    Some((id, content, position))
+    // Reading it checks its hash: a difference to damaged content would be lost as well.
+    let content = store.take(&place).ok()?;
+    Some((place.object()?.name.key(), content, position))
 }

@@ -719,7 +719,7 @@ fn a_read_only_store_can_be_read() {
 /// Puts objects into a store that no capture would write, and a run of that name that has them.
 fn plant(store: &Store, name: &str, objects: &[(ObjectKind, ObjectId, &[u8])], snapshot: ObjectId) {
     let storage = store.storage();
-    let mut pack = PackWriter::create(&**storage, format!("tmp/{name}"), store.config().store).expect("created");
+    let mut pack = PackWriter::create(&**storage, format!("tmp/{name}"), store.config().store, 0).expect("created");
     pack.add(PreparedFrame::new(objects, Prefix::None, &[], 0, 3)).expect("added");
     pack.finish(&format!("packs/{name}.pack")).expect("finished");
     let mut record = store.runs().expect("runs").runs[0].start.clone();

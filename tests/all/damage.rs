@@ -530,16 +530,18 @@ fn a_store_whose_index_is_behind() {
     for version in 0..36 {
         field.project.write("beta/main.py", format!("import shared\nLIMIT = {version}.5\n"));
         field.capture("beta", &format!("later-{version:02}"), &[]);
+        if version == 24 {
+            field.project.run(["reindex"]).expect(0);
+        }
     }
-    assert!(field.project.store().join("index.sqlite").exists());
     let noted = fs::read_to_string(field.project.store().join("writers/0000")).expect("a note");
     let journal = format!("runs/{}", noted.split(' ').next().expect("a name"));
-    let pack_of = |name: &str| {
-        let shown = field.project.run(["show", name, "--json"]).expect(0).json();
-        format!("packs/{}.pack", shown["packs"][0].as_str().expect("a pack"))
-    };
-    field.damaged(&pack_of("later-02"), Action::Remove).check();
-    field.damaged(&pack_of("later-35"), Action::Cut(100)).check();
+    // Most captures' packs have been merged since; each that is there costs what is in it.
+    let packs = field.files("packs");
+    assert!(packs.len() < 20, "{packs:?}");
+    for pack in packs.iter().step_by(3) {
+        field.damaged(pack, Action::Cut(100)).check();
+    }
     let records = records(&field.project.store().join(&journal));
     field.damaged(&journal, Action::Flip(records[5].0 + 20)).check();
     field.damaged(&journal, Action::Flip(records[records.len() - 1].0 + 20)).check();

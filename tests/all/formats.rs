@@ -8,7 +8,7 @@ use runsnap::chunker::Chunker;
 use runsnap::id::ObjectId;
 use runsnap::journal::{HEADER_BYTES, Item, decode_record, encode_header, scan};
 use runsnap::pack::Pack;
-use runsnap::pack::format::ObjectKind;
+use runsnap::pack::format::{ObjectKind, ObjectName};
 use runsnap::run_record::{RunForget, RunRecord};
 use runsnap::snapshot::{Snapshot, decode_tree, encode_tree};
 use runsnap::storage::{LocalStorage, Storage};
@@ -84,10 +84,10 @@ fn documented() -> Vec<(ObjectKind, ObjectId, Vec<u8>)> {
 fn the_worked_example_of_a_pack_decodes() {
     let (folder, store) = store_with(&example());
     let pack = Pack::open(&LocalStorage::new(folder.path()), PACK).expect("a pack");
-    let found: Vec<_> = pack.objects.iter().map(|object| (object.kind, object.id)).collect();
+    let found: Vec<_> = pack.objects.iter().map(|object| (object.kind, object.name)).collect();
     let documented = documented();
     assert!(documented.len() >= 5);
-    assert_eq!(found, documented.iter().map(|(kind, id, _)| (*kind, *id)).collect::<Vec<_>>());
+    assert_eq!(found, documented.iter().map(|(kind, id, _)| (*kind, ObjectName::of(*kind, *id))).collect::<Vec<_>>());
     for (kind, id, content) in documented {
         assert_eq!(&store.object(kind, id).expect("readable")[..], content, "{id}");
     }

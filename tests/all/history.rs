@@ -5,12 +5,13 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 use runsnap::chunker::Chunker;
 use runsnap::operations::capture::{CaptureOptions, Target, capture};
-use runsnap::operations::gc::gc;
+use runsnap::operations::gc::{GcOptions, gc};
 use runsnap::operations::reindex::reindex;
 use runsnap::operations::restore::{RestoreOptions, restore};
 use runsnap::operations::verify::verify;
@@ -229,7 +230,9 @@ impl History {
                     self.check(name, files)?;
                 }
             }
-            Step::Collect => drop(gc(self.store(), false, &()).expect("collected")),
+            Step::Collect => {
+                drop(gc(self.store(), GcOptions { dry_run: false, patience: Duration::ZERO }, &()).expect("collected"))
+            }
             Step::RemoveIndex => {
                 self.store = None;
                 let _ = fs::remove_file(self.folder.path().join("store/index.sqlite"));

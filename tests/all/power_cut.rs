@@ -31,7 +31,7 @@ enum Operation {
     /// A name goes away.
     Unname(PathBuf),
     Append(Inode, Vec<u8>),
-    Overwrite(Inode, Vec<u8>),
+    Overwrite(Inode, usize, Vec<u8>),
     Sync(Inode),
     SyncFolder(PathBuf),
     /// A capture has returned: from here on this run must be there.
@@ -89,9 +89,10 @@ struct RecordingLock {
 }
 
 impl Lock for RecordingLock {
-    fn write_note(&mut self, note: &[u8]) -> Result<()> {
-        self.record.lock().expect("unharmed").operations.push(Operation::Overwrite(self.inode, note.to_vec()));
-        self.inner.write_note(note)
+    fn write_note(&mut self, offset: u64, note: &[u8]) -> Result<()> {
+        let operation = Operation::Overwrite(self.inode, offset as usize, note.to_vec());
+        self.record.lock().expect("unharmed").operations.push(operation);
+        self.inner.write_note(offset, note)
     }
 }
 
@@ -295,7 +296,7 @@ fn open_parts(operations: &[Operation], end: usize) -> Vec<Open> {
                     open.insert(Open::Name(at), at);
                 }
             }
-            Operation::Append(inode, _) | Operation::Overwrite(inode, _) => {
+            Operation::Append(inode, _) | Operation::Overwrite(inode, ..) => {
                 if !operations[at..end].iter().any(|o| matches!(o, Operation::Sync(synced) if synced == inode)) {
                     open.insert(Open::Bytes(*inode), at);
                 }
@@ -339,12 +340,17 @@ fn make_state(
                     _ => content.extend(vec![0; bytes.len()]),
                 }
             }
-            Operation::Overwrite(inode, bytes) => match if is_sure(inode) { 0 } else { chosen(Open::Bytes(*inode)) } {
-                0 => drop(contents.insert(*inode, bytes.clone())),
-                1 => {}
-                2 => drop(contents.insert(*inode, bytes[..bytes.len() / 2].to_vec())),
-                _ => drop(contents.insert(*inode, vec![0; bytes.len()])),
-            },
+            Operation::Overwrite(inode, offset, bytes) => {
+                let arrived = match if is_sure(inode) { 0 } else { chosen(Open::Bytes(*inode)) } {
+                    0 => bytes.clone(),
+                    1 => continue,
+                    2 => bytes[..bytes.len() / 2].to_vec(),
+                    _ => vec![0; bytes.len()],
+                };
+                let content = contents.entry(*inode).or_default();
+                content.resize(content.len().max(offset + arrived.len()), 0);
+                content[*offset..offset + arrived.len()].copy_from_slice(&arrived);
+            }
             Operation::Index(bytes) => {
                 index_bytes = match chosen(Open::Index) {
                     0 => Some(bytes.clone()),

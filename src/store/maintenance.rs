@@ -1,0 +1,243 @@
+//! Maintenance: one process at a time deletes what is not needed, while captures go on.
+//!
+//! A capture relies on packs that it has found, and says so in a record only at its end. So packs with garbage in them
+//! are first listed in `condemned.json`. Captures that begin later treat what is in them as absent; those that began
+//! earlier are waited for, and their records read, before anything is deleted. `schema/store.md` has the argument.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::Store;
+use super::catalog::{PACKS, list_packs};
+use super::slot::{ActiveWriter, FOLDER, TEMPORARY};
+use crate::error::{Error, Result};
+use crate::id::{ObjectId, random_name};
+use crate::pack::format::Prefix;
+use crate::storage::{Lock, Storage, write_whole};
+
+/// The list of packs that are about to be deleted.
+pub const CONDEMNED_PATH: &str = "condemned.json";
+/// The file whose lock whoever maintains a store holds, and the beginning of its names in tmp/.
+const LOCK_NAME: &str = "maintenance";
+const FORMAT: &str = "runsnap-condemned";
+const MAX_BYTES: u64 = 64 << 20;
+/// Between two looks at writers that are waited for.
+const PAUSE: Duration = Duration::from_millis(2);
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct CondemnedList {
+    format: String,
+    version: u64,
+    packs: Vec<String>,
+    checksum: Option<ObjectId>,
+}
+
+impl CondemnedList {
+    fn checksum_of(&self) -> ObjectId {
+        let bare = Self { checksum: None, ..self.clone() };
+        ObjectId::of(&serde_json::to_vec(&bare).unwrap_or_default())
+    }
+}
+
+/// The packs that are about to be deleted.
+pub(super) fn condemned(storage: &dyn Storage) -> Result<HashSet<String>> {
+    let bytes = match storage.read(CONDEMNED_PATH, MAX_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_not_found() => return Ok(HashSet::new()),
+        Err(error) => return Err(error),
+    };
+    match serde_json::from_slice::<CondemnedList>(&bytes) {
+        Ok(list) if list.version == 1 && list.checksum == Some(list.checksum_of()) => {
+            Ok(list.packs.into_iter().collect())
+        }
+        // Which packs are to go cannot be told: nothing that is written now relies on any of them.
+        _ => Ok(list_packs(storage)?.into_iter().map(|pack| pack.name).collect()),
+    }
+}
+
+/// The right to merge and delete files of a store, which one process at a time has.
+pub struct Maintenance<'s> {
+    store: &'s Store,
+    _lock: Box<dyn Lock>,
+}
+
+/// What became of condemned packs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// The packs that were deleted.
+    pub deleted: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The packs that a capture has come to need meanwhile.
+    pub spared: u64,
+    /// The packs left for another time, because captures under way may need them.
+    pub waiting: u64,
+}
+
+impl Store {
+    /// Takes the right to maintain the store; `None` where another process has it for longer than `patience`.
+    pub fn maintenance(&self, patience: Duration) -> Result<Option<Maintenance<'_>>> {
+        self.check_writable()?;
+        let started = Instant::now();
+        loop {
+            if let Some(lock) = self.storage.try_lock(&format!("{FOLDER}/{LOCK_NAME}"))? {
+                return Ok(Some(Maintenance { store: self, _lock: lock }));
+            }
+            if started.elapsed() >= patience {
+                return Ok(None);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+impl Maintenance<'_> {
+    /// A new name in tmp/.
+    pub fn temporary(&self) -> String {
+        format!("{TEMPORARY}/{LOCK_NAME}-{}.tmp", random_name())
+    }
+
+    /// Removes what maintenance that was killed has left: unfinished files, and a list of condemned packs.
+    ///
+    /// The packs on the list are whole. Whoever goes on finds out again which of them may go.
+    pub fn clean_up(&self) -> Result<()> {
+        let storage = &*self.store.storage;
+        for file in storage.list(TEMPORARY)? {
+            if file.name.split('-').next() == Some(LOCK_NAME) {
+                storage.remove(&format!("{TEMPORARY}/{}", file.name))?;
+            }
+        }
+        self.pardon()
+    }
+
+    fn pardon(&self) -> Result<()> {
+        match self.store.storage.remove(CONDEMNED_PATH) {
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => self.store.storage.sync_folder(""),
+        }
+    }
+
+    fn condemn(&self, packs: &HashSet<String>) -> Result<()> {
+        let mut packs: Vec<String> = packs.iter().cloned().collect();
+        packs.sort();
+        let mut list = CondemnedList { format: FORMAT.to_owned(), version: 1, packs, checksum: None };
+        list.checksum = Some(list.checksum_of());
+        let text = serde_json::to_vec_pretty(&list).map_err(|e| Error::Usage(format!("Cannot list packs: {e}")))?;
+        write_whole(&*self.store.storage, &self.temporary(), CONDEMNED_PATH, &text, true)
+    }
+
+    /// Deletes packs all of whose objects are, flushed and read back, in other packs at no higher chain positions. Nothing
+    /// has to be waited for: whoever found an object in them finds it in the others.
+    pub fn delete_replaced(&self, packs: &[String]) -> Result<u64> {
+        let storage = &*self.store.storage;
+        let mut bytes = 0;
+        for name in packs {
+            let path = format!("{PACKS}/{name}");
+            bytes += storage.length(&path).unwrap_or(0);
+            storage.remove(&path)?;
+        }
+        if !packs.is_empty() {
+            storage.sync_folder(PACKS)?;
+            self.store.catalog.refresh()?;
+        }
+        Ok(bytes)
+    }
+
+    /// Deletes packs that captures under way may need, once none of those can any more.
+    ///
+    /// `known` are the snapshots that were looked at when it was found that none needs the packs. Captures that were under way then are
+    /// waited for up to `patience`; where they take longer, nothing is deleted.
+    pub fn delete_doubtful(
+        &self,
+        packs: &[String],
+        known: &HashSet<ObjectId>,
+        snapshots: impl Fn(&Store) -> Result<Vec<ObjectId>>,
+        patience: Duration,
+    ) -> Result<Swept> {
+        let storage = &*self.store.storage;
+        let mut condemned: HashSet<String> = packs.iter().cloned().collect();
+        if condemned.is_empty() {
+            return Ok(Swept::default());
+        }
+        self.condemn(&condemned)?;
+        // Whoever takes a slot from here on reads the list after that.
+        let mut earlier = ActiveWriter::all(storage)?;
+        let started = Instant::now();
+        loop {
+            let mut left = Vec::new();
+            for writer in earlier {
+                if !writer.has_ended(storage)? {
+                    left.push(writer);
+                }
+            }
+            earlier = left;
+            if earlier.is_empty() {
+                break;
+            }
+            if started.elapsed() >= patience {
+                self.pardon()?;
+                return Ok(Swept { waiting: condemned.len() as u64, ..Swept::default() });
+            }
+            std::thread::sleep(PAUSE);
+        }
+        // All that captures before the list have found is in a record now, or will never be.
+        let spared = self.spare(&mut condemned, known, snapshots)?;
+        if spared > 0 {
+            self.condemn(&condemned)?;
+        }
+        self.store.raise_generation(&self.temporary())?;
+        let mut swept = Swept { spared, ..Swept::default() };
+        for name in &condemned {
+            let path = format!("{PACKS}/{name}");
+            swept.bytes += storage.length(&path).unwrap_or(0);
+            storage.remove(&path)?;
+            swept.deleted += 1;
+        }
+        storage.sync_folder(PACKS)?;
+        self.pardon()?;
+        self.store.catalog.refresh()?;
+        Ok(swept)
+    }
+
+    /// Takes from the condemned packs those that records or packs have come to need.
+    fn spare(
+        &self,
+        condemned: &mut HashSet<String>,
+        known: &HashSet<ObjectId>,
+        snapshots: impl Fn(&Store) -> Result<Vec<ObjectId>>,
+    ) -> Result<u64> {
+        let before = condemned.len();
+        loop {
+            let count = condemned.len();
+            self.store.catalog.refresh()?;
+            self.store.catalog.set_condemned(condemned.clone());
+            let new: Vec<ObjectId> =
+                snapshots(self.store)?.into_iter().filter(|snapshot| !known.contains(snapshot)).collect();
+            for holder in self.store.holders_of_unlasting(&new)? {
+                condemned.remove(&holder);
+            }
+            // What is a difference to something in a condemned pack, and finds it nowhere else, needs that pack.
+            for pack in self.store.catalog.packs() {
+                if condemned.contains(pack.name()) {
+                    continue;
+                }
+                for frame in pack.frames.iter().filter(|frame| matches!(frame.prefix, Prefix::Anywhere(_))) {
+                    let bases = self.store.catalog.bases(&pack, frame);
+                    if !bases.iter().any(|base| self.store.catalog.is_lasting(base)) {
+                        for base in bases {
+                            condemned.remove(base.pack.name());
+                        }
+                    }
+                }
+            }
+            if condemned.len() == count {
+                break;
+            }
+        }
+        self.store.catalog.set_condemned(HashSet::new());
+        Ok((before - condemned.len()) as u64)
+    }
+}

@@ -1,0 +1,83 @@
+//! The small steps in which captures keep a store small by themselves.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::compaction::CompactionOptions;
+use super::{Maintenance, Store};
+use crate::error::Result;
+use crate::id::ObjectId;
+use crate::pack::Pack;
+use crate::pack::compression::MERGE_LEVEL;
+use crate::pack::format::ObjectKind;
+
+/// So many packs of one tier are merged into one of the next.
+const FAN_IN: usize = 8;
+/// A step has no more content than this, so that it takes well under a second.
+const STEP_RAW_BYTES: usize = 64 << 20;
+/// The tier of packs that `gc` writes. Steps leave them alone.
+pub const SETTLED_TIER: u8 = 255;
+
+fn raw_bytes(pack: &Pack) -> usize {
+    pack.frames.iter().map(|frame| frame.raw_bytes).sum()
+}
+
+impl Store {
+    /// Merges the packs of one tier, if there are enough of them and nobody maintains the store just now. Whether it did.
+    ///
+    /// What no run needs is kept: it may be of captures under way. So nobody has to be waited for.
+    pub fn merge_packs_step(&self) -> Result<bool> {
+        self.catalog.refresh()?;
+        if self.step_inputs().is_none() {
+            return Ok(false);
+        }
+        let Some(maintenance) = self.maintenance(Duration::ZERO)? else { return Ok(false) };
+        self.catalog.refresh()?;
+        let Some((tier, inputs)) = self.step_inputs() else { return Ok(false) };
+        let options =
+            CompactionOptions { level: MERGE_LEVEL, tier: tier + 1, keeps_unreached: true, raises_positions: false };
+        self.merge(&maintenance, &inputs, options)?;
+        Ok(true)
+    }
+
+    fn merge(&self, maintenance: &Maintenance<'_>, inputs: &[Arc<Pack>], options: CompactionOptions) -> Result<()> {
+        let is_snapshot = |object: &&crate::pack::Object| object.kind == ObjectKind::Snapshot;
+        let wanted: HashSet<(ObjectKind, u64)> =
+            inputs.iter().flat_map(|pack| &pack.objects).map(|object| (object.kind, object.name.key())).collect();
+        let mut snapshots = Vec::new();
+        for pack in inputs {
+            for (ordinal, _) in pack.objects.iter().enumerate().filter(|(_, object)| is_snapshot(object)) {
+                let place = super::catalog::Place { pack: Arc::clone(pack), ordinal };
+                snapshots.extend(self.take(&place).map(|bytes| ObjectId::of(&bytes)).ok());
+            }
+        }
+        let reached = self.reach(snapshots, |kind, id| wanted.contains(&(kind, id.key())))?;
+        let compacted = self.compact(inputs, &reached, maintenance.temporary(), options, &())?;
+        // Nothing in it is doubtful: all objects are moved, none to a higher chain position.
+        maintenance.delete_replaced(&compacted.replaced)?;
+        Ok(())
+    }
+
+    /// The lowest tier that has enough packs, and those packs.
+    fn step_inputs(&self) -> Option<(u8, Vec<Arc<Pack>>)> {
+        let mut tiers: BTreeMap<u8, Vec<Arc<Pack>>> = BTreeMap::new();
+        for pack in self.catalog.opened() {
+            if pack.tier < SETTLED_TIER - 1 && raw_bytes(&pack) <= STEP_RAW_BYTES / 2 {
+                tiers.entry(pack.tier).or_default().push(pack);
+            }
+        }
+        tiers.into_iter().find_map(|(tier, packs)| {
+            if packs.len() < FAN_IN {
+                return None;
+            }
+            let mut bytes = 0;
+            let fits = |pack: &Arc<Pack>| {
+                bytes += raw_bytes(pack);
+                bytes <= STEP_RAW_BYTES
+            };
+            let packs: Vec<Arc<Pack>> = packs.into_iter().take_while(fits).collect();
+            (packs.len() >= FAN_IN / 2).then_some((tier, packs))
+        })
+    }
+}
