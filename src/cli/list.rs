@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use runsnap::operations::list::{ListOptions, Listed, list, list_sweeps};
 use runsnap::operations::run_filter::{Filter, parse_sort};
+use runsnap::store::Run;
 use runsnap::tracked_path::TrackedPath;
 use runsnap::{Error, Result};
 use serde_json::{Value, json};
@@ -65,7 +66,8 @@ pub fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
         }
         return Ok(Outcome::Done);
     }
-    let listed = list(&store, &runs, &options)?;
+    let found = list(&store, &runs, &options)?;
+    let listed: Vec<(Run, Listed)> = found.into_iter().filter_map(|one| Some((runs.run(one.row)?, one))).collect();
     if context.json {
         let lines: Vec<Value> = listed.iter().map(json_line).collect();
         print_json(&json!({ "runs": lines }))?;
@@ -75,8 +77,8 @@ pub fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn json_line(listed: &Listed<'_>) -> Value {
-    let mut line = run_json(listed.run);
+fn json_line((run, listed): &(Run, Listed)) -> Value {
+    let mut line = run_json(run);
     if let (Some(id), Value::Object(line)) = (listed.file, &mut line) {
         line.insert("file".to_owned(), json!(id));
     }
@@ -87,8 +89,8 @@ fn short_time(time: &str) -> String {
     time.chars().take(19).collect::<String>().replace('T', " ")
 }
 
-fn text_rows(listed: &[Listed<'_>]) -> Vec<Vec<String>> {
-    let has_file = listed.iter().any(|one| one.file.is_some());
+fn text_rows(listed: &[(Run, Listed)]) -> Vec<Vec<String>> {
+    let has_file = listed.iter().any(|(_, one)| one.file.is_some());
     let mut heading = vec!["RUN", "TIME", "SWEEP", "SNAPSHOT", "FILES", "PARAMS", "METRICS", "TAGS"];
     if has_file {
         heading.insert(4, "FILE");
@@ -104,8 +106,7 @@ fn text_rows(listed: &[Listed<'_>]) -> Vec<Vec<String>> {
         };
         map.iter().map(shown).collect::<Vec<_>>().join(" ")
     };
-    for one in listed {
-        let run = one.run;
+    for (run, one) in listed {
         let mut row = vec![
             run.label(),
             short_time(&run.start.time),

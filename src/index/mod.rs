@@ -54,7 +54,7 @@ pub struct NewPack<'a> {
     pub objects: Vec<ObjectId>,
 }
 
-/// What has been read of a journal since the index last knew.
+/// What has been read of a journal or segment since the index last knew.
 pub struct JournalTail {
     /// Its name.
     pub name: String,
@@ -64,6 +64,19 @@ pub struct JournalTail {
     pub bytes: u64,
     /// The start records in it.
     pub runs: Vec<NewRun>,
+    /// For a segment, whose runs are not listed one by one: the newest run of each of its projects.
+    pub newest: Vec<NewRun>,
+}
+
+impl JournalTail {
+    /// A journal or segment whose records are in a segment now, and which the index is to forget.
+    pub fn gone(name: String) -> Self {
+        Self { name, from: u64::MAX, bytes: 0, runs: Vec::new(), newest: Vec::new() }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.from == u64::MAX
+    }
 }
 
 /// A run to be added.
@@ -279,6 +292,11 @@ impl Index {
                         (transaction.last_insert_rowid(), 0)
                     }
                 };
+                if journal.is_gone() {
+                    transaction.execute("DELETE FROM runs WHERE journal = ?1", [number])?;
+                    transaction.execute("DELETE FROM journals WHERE number = ?1", [number])?;
+                    continue;
+                }
                 // An index made anew in the meantime lacks what came before: it will read that itself.
                 if indexed >= journal.bytes || indexed < journal.from {
                     continue;
@@ -286,6 +304,8 @@ impl Index {
                 for run in &journal.runs {
                     let key = run_key(run.run, run.name.as_deref());
                     add_run.execute(params![key, number, run.offset.cast_signed(), run.run.0, run.name])?;
+                }
+                for run in journal.runs.iter().chain(&journal.newest) {
                     set_newest.execute(params![run.project, run.run.0, run.snapshot.0])?;
                 }
                 set_bytes.execute(params![number, journal.bytes.cast_signed()])?;

@@ -1,5 +1,7 @@
 //! A record's payload: JSON, with its ids in binary, compressed against a text that has the same words.
 
+use serde_json::Value;
+
 use crate::decode::{DecodeResult, Decoder, push_varint};
 use crate::pack::compression::{MAX_FRAME_BYTES, compress, decompress};
 use crate::run_record::RunRecord;
@@ -35,6 +37,15 @@ pub fn encode_record(record: &RunRecord) -> Result<Vec<u8>, String> {
 
 /// Decodes a record.
 pub fn decode_record(payload: &[u8]) -> DecodeResult<RunRecord> {
+    serde_json::from_slice(&decode_json(payload)?).map_err(|e| format!("not a run record: {e}"))
+}
+
+/// Decodes a record as JSON, fields of newer versions included. It need not be a run record.
+pub fn decode_value(payload: &[u8]) -> DecodeResult<Value> {
+    serde_json::from_slice(&decode_json(payload)?).map_err(|e| format!("not JSON: {e}"))
+}
+
+fn decode_json(payload: &[u8]) -> DecodeResult<Vec<u8>> {
     let mut decoder = Decoder::new(payload);
     let encoding = decoder.u8()?;
     let id_bytes = decoder.count(1)?;
@@ -50,8 +61,7 @@ pub fn decode_record(payload: &[u8]) -> DecodeResult<RunRecord> {
         }
         other => return Err(format!("record encoding {other} is unknown")),
     };
-    let json = insert_ids(text, ids)?;
-    serde_json::from_slice(&json).map_err(|e| format!("not a run record: {e}"))
+    insert_ids(text, ids)
 }
 
 /// Replaces `"` hexadecimal digits `"` of the lengths in `HEX_DIGITS` by one character each, and collects their bytes.
@@ -84,9 +94,8 @@ fn insert_ids(text: &[u8], ids: &[u8]) -> DecodeResult<Vec<u8>> {
     for &byte in text {
         match HEX_DIGITS.get(usize::from(byte).wrapping_sub(1)) {
             Some(digits) => {
-                for byte in ids.take(digits / 2)? {
-                    json.extend(format!("{byte:02x}").bytes());
-                }
+                let digit = |n: u8| if n < 10 { b'0' + n } else { b'a' + n - 10 };
+                json.extend(ids.take(digits / 2)?.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]));
             }
             None => json.push(byte),
         }

@@ -4,7 +4,11 @@ mod catalog;
 mod config;
 mod files;
 pub mod location;
+mod merge_runs;
 mod objects;
+mod run_files;
+mod run_index;
+mod run_join;
 mod runs;
 pub mod slot;
 mod writer;
@@ -23,8 +27,11 @@ use crate::storage::{LocalStorage, Storage};
 pub use catalog::{Catalog, INDEX_PATH, PACK_ENDING, PACKS, list_packs};
 pub use config::{CONFIG_PATH, Config, Features};
 pub use files::{Files, OUTSIDE_FOLDER};
+pub use merge_runs::{MergeExtent, MergedRuns};
 pub use objects::{FrameCache, ObjectBytes};
-pub use runs::{JournalProblem, Run, Runs};
+pub use run_files::JournalProblem;
+pub use run_join::Run;
+pub use runs::{Found, RowRef, Runs};
 pub use writer::Writer;
 
 /// The file that keeps a store in a project's root out of git.

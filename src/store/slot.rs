@@ -48,6 +48,36 @@ fn read_note(storage: &dyn Storage, slot: &str) -> Option<Note> {
     Some(Note { slot: slot.to_owned(), journal: journal.to_owned(), bytes: bytes.trim().parse().ok()? })
 }
 
+/// What a slot's file names, for whoever wants to be sure that nobody appends to a journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotNote {
+    /// The slot.
+    pub slot: String,
+    /// The journal that its writer appends to, or that its next writer will go on in.
+    pub journal: Option<String>,
+    /// Whether something stands there that cannot be read: perhaps a note that is being written just now.
+    pub is_torn: bool,
+}
+
+/// Reads what all slots name.
+pub fn slot_notes(storage: &dyn Storage) -> Result<Vec<SlotNote>> {
+    let slots = storage.list(FOLDER)?.into_iter().filter(|slot| slot.name.bytes().all(|b| b.is_ascii_digit()));
+    let read = |slot: crate::storage::StoredFile| {
+        // A second look tells a note that was being written from one that is damaged; a slot that nobody holds has none.
+        let journal = (0..3).find_map(|_| read_note(storage, &slot.name)).map(|note| note.journal);
+        let is_empty = || storage.length(&format!("{FOLDER}/{}", slot.name)).is_ok_and(|bytes| bytes == 0);
+        let is_held = || storage.try_lock(&format!("{FOLDER}/{}", slot.name)).is_ok_and(|lock| lock.is_none());
+        let is_torn = journal.is_none() && !is_empty() && is_held();
+        SlotNote { slot: slot.name, journal, is_torn }
+    };
+    Ok(slots.map(read).collect())
+}
+
+/// Clears the note of a slot whose lock is held: its next writer begins a new journal.
+pub fn free_journal(lock: &mut dyn Lock) -> Result<()> {
+    lock.write_note(b"")
+}
+
 /// The end of a note, so that a flipped bit in it accuses no journal: eight digits of the hash of what stands before.
 fn note_check(said: &str) -> String {
     ObjectId::of(said.as_bytes()).short(8)
@@ -71,6 +101,11 @@ impl Slot {
             }
         }
         Err(Error::io("take a writer's place in", storage.full_path(FOLDER), std::io::ErrorKind::ResourceBusy.into()))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// A new name for a file of this writer in tmp/. It begins with the slot, so that gc can tell whether its writer lives.

@@ -160,10 +160,10 @@ impl Folder {
         let store = Store::open(&self.store()).expect("opens");
         let runs = store.runs().expect("readable");
         assert_eq!(runs.problems, []);
-        for run in &runs.runs {
+        for run in runs.iter() {
             let output = self.folder.path().join(run.label());
             let options = RestoreOptions { output: output.clone(), ..RestoreOptions::default() };
-            let restored = restore(&store, run, &options, &()).expect("restored");
+            let restored = restore(&store, &run, &options, &()).expect("restored");
             assert_eq!(restored.problems, Vec::<String>::new());
             let (worker, number) = numbers(&run.label());
             assert_eq!(tree(&output), files(worker, number), "{}", run.label());
