@@ -17,6 +17,9 @@ const VERSION: i64 = 1;
 /// Readers wait this long for a writer's last step; after that they do without the index.
 const BUSY: Duration = Duration::from_millis(20);
 
+/// An index of fewer pages stays as it is.
+const MIN_SHRUNK_PAGES: i64 = 1024;
+
 /// Why the index cannot be used now. It is never a reason to fail.
 pub type IndexError = rusqlite::Error;
 
@@ -293,7 +296,6 @@ impl Index {
                     }
                 };
                 if journal.is_gone() {
-                    transaction.execute("DELETE FROM runs WHERE journal = ?1", [number])?;
                     transaction.execute("DELETE FROM journals WHERE number = ?1", [number])?;
                     continue;
                 }
@@ -311,7 +313,23 @@ impl Index {
                 set_bytes.execute(params![number, journal.bytes.cast_signed()])?;
             }
         }
-        transaction.commit()
+        if !journals.iter().any(JournalTail::is_gone) {
+            return transaction.commit();
+        }
+        // No index leads from a journal to its rows: one look at all of them for all that are gone.
+        transaction.execute("DELETE FROM runs WHERE journal NOT IN (SELECT number FROM journals)", [])?;
+        transaction.commit()?;
+        self.shrink();
+        Ok(())
+    }
+
+    /// Gives the room back that rows have left, where it is most of the file.
+    fn shrink(&self) {
+        let count = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0)).unwrap_or(0);
+        if count("PRAGMA freelist_count") * 2 > count("PRAGMA page_count").max(MIN_SHRUNK_PAGES) {
+            // A reader in the way only means that the file stays as large as it is.
+            let _ = self.connection.execute_batch("VACUUM");
+        }
     }
 }
 

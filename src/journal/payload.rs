@@ -1,9 +1,12 @@
 //! A record's payload: JSON, with its ids in binary, compressed against a text that has the same words.
 
+use std::cell::RefCell;
+
 use serde_json::Value;
+use zstd::zstd_safe::{DCtx, DParameter, ResetDirective, get_error_name};
 
 use crate::decode::{DecodeResult, Decoder, push_varint};
-use crate::pack::compression::{MAX_FRAME_BYTES, compress, decompress};
+use crate::pack::compression::{MAX_FRAME_BYTES, compress};
 use crate::run_record::RunRecord;
 
 /// The text that payloads are compressed against. It is part of the format: it never changes, a better one gets a
@@ -56,12 +59,31 @@ fn decode_json(payload: &[u8]) -> DecodeResult<Vec<u8>> {
         PLAIN if decoder.rest().len() == text_bytes => decoder.rest(),
         PLAIN => return Err("a plain text of another length than it says".into()),
         ZSTD_DICTIONARY_1 => {
-            unpacked = decompress(decoder.rest(), DICTIONARY_1, text_bytes)?;
+            unpacked = unpack(decoder.rest(), text_bytes)?;
             &unpacked
         }
         other => return Err(format!("record encoding {other} is unknown")),
     };
     insert_ids(text, ids)
+}
+
+/// Decompresses a text. A thread keeps its context: making one takes longer than the text itself.
+fn unpack(stored: &[u8], text_bytes: usize) -> DecodeResult<Vec<u8>> {
+    thread_local! {
+        static CONTEXT: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+    }
+    if text_bytes > MAX_FRAME_BYTES {
+        return Err(format!("a text of {text_bytes} bytes is over the limit of {MAX_FRAME_BYTES}"));
+    }
+    let explain = |code| format!("zstd: {}", get_error_name(code));
+    CONTEXT.with_borrow_mut(|context| {
+        context.reset(ResetDirective::SessionAndParameters).map_err(explain)?;
+        context.set_parameter(DParameter::WindowLogMax(27)).map_err(explain)?;
+        context.ref_prefix(DICTIONARY_1).map_err(explain)?;
+        let mut text = Vec::with_capacity(text_bytes);
+        context.decompress(&mut text, stored).map_err(explain)?;
+        if text.len() == text_bytes { Ok(text) } else { Err(format!("{} bytes in a text of {text_bytes}", text.len())) }
+    })
 }
 
 /// Replaces `"` hexadecimal digits `"` of the lengths in `HEX_DIGITS` by one character each, and collects their bytes.

@@ -93,7 +93,18 @@ fn text(fields: &Fields) -> String {
 
 /// Whether two records are the same to the last bit: `==` takes 0.0 for -0.0.
 fn is_same(a: &Fields, b: &Fields) -> bool {
-    a == b && text(a) == text(b)
+    a.len() == b.len() && a.iter().zip(b).all(|((a_name, a), (b_name, b))| a_name == b_name && is_same_value(a, b))
+}
+
+fn is_same_value(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => is_same(a, b),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same_value(a, b)),
+        (Value::Number(a), Value::Number(b)) if a.is_f64() && b.is_f64() => {
+            a.as_f64().map(f64::to_bits) == b.as_f64().map(f64::to_bits)
+        }
+        _ => a == b,
+    }
 }
 
 impl Row {
@@ -209,18 +220,15 @@ impl Row {
         named.get("name")?.as_str()
     }
 
-    /// A hash of all that is in it, to the last bit.
-    pub fn hash(&self) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.run.0);
-        for part in &self.parts {
-            let text = part.as_ref().map(text).unwrap_or_default();
-            hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
-        }
-        for fields in &self.more {
-            let text = text(fields);
-            hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
-        }
-        *hasher.finalize().as_bytes()
+    /// Whether another row is the same to the last bit.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let fields = |a: &Option<Fields>, b: &Option<Fields>| match (a, b) {
+            (Some(a), Some(b)) => is_same(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        self.run == other.run
+            && self.parts.iter().zip(&other.parts).all(|(a, b)| fields(a, b))
+            && self.more.len() == other.more.len()
+            && self.more.iter().zip(&other.more).all(|(a, b)| is_same(a, b))
     }
 }

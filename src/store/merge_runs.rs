@@ -226,6 +226,8 @@ impl Store {
         for input in inputs {
             match input {
                 Input::Journal(journal) => journals.push(journal),
+                // What is damaged stays, so that what is left of it can still be told from what is not.
+                Input::Segment(segment) if !is_whole(&segment) => merged.unreadable += 1,
                 Input::Segment(segment) => {
                     merged.segments += 1;
                     merged.read_bytes += segment.bytes;
@@ -328,7 +330,7 @@ impl Store {
     }
 
     /// All records of a journal; `None` where one of them cannot be read.
-    fn read_whole(&self, file: &JournalFile) -> Result<Option<(Source, Vec<(RunId, Fields)>)>> {
+    fn read_whole(&self, file: &JournalFile) -> Result<Option<ReadJournal>> {
         let (journal, problem) = self.read_unmerged(file)?;
         let (Some(journal), None) = (journal, problem) else { return Ok(None) };
         let end = journal.from + journal.bytes.len() as u64;
@@ -342,12 +344,14 @@ impl Store {
         Ok(records.ok().map(|records| (source_of(&file.file.name, end), records)))
     }
 
-    /// Whether a note says that something was flushed which is not whole: then it is damage, and verify is to tell.
+    /// Whether a note or the index says that something was flushed which is not whole: then it is damage, and verify is
+    /// to tell.
     fn is_noted_beyond(&self, file: &JournalFile, problems: &[super::JournalProblem]) -> Result<bool> {
-        let notes = super::slot::notes(&*self.storage)?;
-        let noted =
-            notes.iter().filter(|note| note.journal == file.file.name).map(|note| note.bytes).max().unwrap_or(0);
-        Ok(file.file.bytes < noted || problems.iter().any(|problem| problem.offset < noted))
+        let notes = super::slot::notes(&*self.storage)?.into_iter().map(|note| (note.journal, note.bytes));
+        let indexed = self.catalog.ask_index(|index| index.journals()).unwrap_or_default();
+        let known = notes.chain(indexed.into_iter().map(|journal| (journal.name, journal.bytes)));
+        let flushed = known.filter(|(name, _)| *name == file.file.name).map(|(_, bytes)| bytes).max().unwrap_or(0);
+        Ok(file.file.bytes < flushed || problems.iter().any(|problem| problem.offset < flushed))
     }
 
     /// Reads a new segment back and compares it with what was meant to be in it.
@@ -370,6 +374,9 @@ impl Store {
         Error::damaged(self.storage.full_path(what), "it does not read back as it was written; nothing was removed")
     }
 }
+
+/// A journal as the source of a segment, and its records.
+type ReadJournal = (Source, Vec<(RunId, Fields)>);
 
 struct ReadGroup {
     sources: Vec<Source>,
@@ -412,7 +419,7 @@ fn check_block(block: &EncodedBlock, rows: &[Row]) -> Result<()> {
     let is_same = |from: &usize| -> Result<bool> {
         let expected = rows.get(*from..rows.len().min(from + DECODED_ROWS)).unwrap_or_default();
         let back = decode_rows(&opened, *from..from + expected.len())?;
-        Ok(back.len() == expected.len() && back.iter().zip(expected).all(|(a, b)| a == b && a.hash() == b.hash()))
+        Ok(back.len() == expected.len() && back.iter().zip(expected).all(|(a, b)| a.is_same(b)))
     };
     let same = slices.par_iter().map(is_same).collect::<Result<Vec<bool>>>()?;
     if same.into_iter().all(|same| same) && opened.summary.rows == rows.len() {
@@ -461,6 +468,18 @@ impl Cursor {
     }
 }
 
+/// Whether every part of a segment can be read.
+fn is_whole(segment: &Arc<Segment>) -> bool {
+    (0..segment.blocks.len()).into_par_iter().all(|number| {
+        let mut is_damaged = false;
+        let block = segment.block(number);
+        block.is_ok_and(|block| {
+            block.check(&mut |_| is_damaged = true);
+            !is_damaged
+        })
+    })
+}
+
 /// A block to be merged.
 struct Part {
     first: RunId,
@@ -501,17 +520,14 @@ impl Part {
         }
     }
 
-    /// The block as it is, after a look at all of its checksums.
+    /// The block as it is.
     fn into_encoded(self) -> Result<EncodedBlock> {
-        let mut damage = None;
-        self.open()?.check(&mut |error| damage = Some(error));
-        match (damage, self.from) {
-            (Some(error), _) => Err(error),
-            (None, From::Segment(segment, number)) => {
+        match self.from {
+            From::Segment(segment, number) => {
                 let no_such = || Error::damaged(segment.path(), "it has no such block");
                 segment.copy_of(segment.blocks.get(number).ok_or_else(no_such)?)
             }
-            (None, From::Memory(block)) => Ok(block),
+            From::Memory(block) => Ok(block),
         }
     }
 }
@@ -560,7 +576,7 @@ impl Output<'_, '_> {
 /// Goes through all blocks in the order of ids: blocks that overlap with no other are copied, all others merged row by
 /// row. As many blocks are in memory as overlap at one place.
 fn sweep(mut parts: Vec<Part>, out: &mut Output<'_, '_>) -> Result<()> {
-    parts.sort_by(|a, b| b.first.cmp(&a.first));
+    parts.sort_by_key(|part| std::cmp::Reverse(part.first));
     let mut open: Vec<Cursor> = Vec::new();
     loop {
         let next = open.iter_mut().filter_map(Cursor::run).min();

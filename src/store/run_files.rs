@@ -222,12 +222,12 @@ impl Store {
 
     /// Decodes the records of a journal.
     pub(super) fn records_of(&self, journal: &Journal) -> (Vec<RunRecord>, Vec<JournalProblem>) {
-        self.items_of(journal, |payload| decode_record(payload))
+        self.items_of(journal, decode_record)
     }
 
     /// Decodes the records of a journal as JSON.
     pub(super) fn values_of(&self, journal: &Journal) -> (Vec<Value>, Vec<JournalProblem>) {
-        self.items_of(journal, |payload| journal::decode_value(payload))
+        self.items_of(journal, journal::decode_value)
     }
 
     fn items_of<T>(

@@ -47,7 +47,7 @@ struct MergedRow {
     row: u32,
     in_memory: u32,
     /// Where else it is: the same run in two segments.
-    others: Option<Box<Vec<(u32, u32)>>>,
+    others: Option<Box<[(u32, u32)]>>,
 }
 
 #[derive(Debug, Default)]
@@ -282,7 +282,7 @@ impl Runs {
                     block,
                     row,
                     in_memory: beside.map_or(NONE, |number| number as u32),
-                    others: (!others.is_empty()).then(|| Box::new(others)),
+                    others: (!others.is_empty()).then(|| others.into_boxed_slice()),
                 });
             }
             in_memory.for_each(|number| only_in_memory(number, &mut out));

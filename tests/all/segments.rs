@@ -1,6 +1,7 @@
 //! Runs in segments: whatever is merged when, every record means what it meant in its journal.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -10,7 +11,8 @@ use runsnap::operations::find_run::find_run;
 use runsnap::operations::list::{ListOptions, list, list_sweeps};
 use runsnap::operations::run_filter::{Filter, parse_sort};
 use runsnap::run_record::RunRecord;
-use runsnap::storage::{LocalStorage, Storage};
+use runsnap::segment::{Row, Segment};
+use runsnap::storage::{LocalStorage, Lock, Storage, StoredFile, WriteFile};
 use runsnap::store::{MergeExtent, Run, Runs, Store};
 use serde_json::{Map, Value, json};
 
@@ -332,4 +334,306 @@ proptest! {
         recorded.store().merge_runs(MergeExtent::Full).expect("merged");
         check(&recorded.store(), &all);
     }
+}
+
+/// Records of some runs, each with an update, as captures and `log` leave them.
+fn plain_records(numbers: std::ops::Range<u64>) -> Vec<RunRecord> {
+    let of = |number: u64| {
+        let more = json!({"name": format!("run-{number}"), "params": {"p": number % 3, "q": number as f64 / 7.0}});
+        let update = json!({"type": "update", "run": run_id(number).to_string(), "time": time_text(number, 500),
+            "sequence": 0, "metrics": {"m": number as f64 / 3.0}});
+        [start(number, 0, &more), record(update)]
+    };
+    numbers.flat_map(of).collect()
+}
+
+#[test]
+fn steps_keep_the_number_of_files_small() {
+    let mut recorded = Recorded::new();
+    let mut all = Vec::new();
+    for number in 0..300 {
+        let records = plain_records(number..number + 1);
+        recorded.journal(&records);
+        all.extend(records);
+        recorded.store().merge_runs(MergeExtent::Step).expect("merged");
+        let files = recorded.files("").len();
+        assert!(files < 40, "{files} files after {number} journals");
+    }
+    assert!(!recorded.files(".journal").is_empty(), "steps wait for 16 journals");
+    check(&recorded.store(), &all);
+    let merged = recorded.store().merge_runs(MergeExtent::Full).expect("merged");
+    assert_eq!((merged.rows, recorded.files(".journal").len(), recorded.files(".segment").len()), (300, 0, 1));
+    check(&recorded.store(), &all);
+    // Nothing is left to do.
+    assert_eq!(recorded.store().merge_runs(MergeExtent::Full).expect("merged"), Default::default());
+}
+
+#[test]
+fn a_journal_in_use_is_not_merged() {
+    let mut recorded = Recorded::new();
+    let store = recorded.store();
+    let first = plain_records(0..3);
+    let mut writer = store.writer().expect("a writer");
+    writer.commit(&first).expect("recorded");
+    recorded.journal(&plain_records(5..6));
+    let merged = recorded.store().merge_runs(MergeExtent::Full).expect("merged");
+    assert_eq!((merged.journals, recorded.files(".journal").len()), (1, 1));
+    let second = plain_records(3..5);
+    writer.commit(&second).expect("recorded");
+    drop(writer);
+    let all = [first, second, plain_records(5..6)].concat();
+    check(&recorded.store(), &all);
+    // A journal that the next writer would go on in is one that captures use: only `gc` takes it while it is short.
+    assert_eq!(recorded.store().merge_runs(MergeExtent::Step).expect("merged").journals, 0);
+    assert_eq!(recorded.store().merge_runs(MergeExtent::Full).expect("merged").journals, 1);
+    assert_eq!(recorded.files(".journal"), Vec::<String>::new());
+    let third = plain_records(6..8);
+    recorded.store().writer().and_then(|mut writer| writer.commit(&third)).expect("recorded");
+    check(&recorded.store(), &[all, third].concat());
+    let verified = runsnap::operations::verify::verify(&recorded.store(), false, &()).expect("verified");
+    // The snapshots of these runs were never stored; everything else is as it should be.
+    assert!(verified.problems.iter().all(|problem| problem.what.contains("Missing from the store")), "{verified:?}");
+}
+
+#[test]
+fn a_journal_with_damage_stays() {
+    let mut recorded = Recorded::new();
+    recorded.journal(&plain_records(0..3));
+    let path = recorded.folder.path().join("store/runs").join(&recorded.files(".journal")[0]);
+    let mut bytes = std::fs::read(&path).expect("readable");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    std::fs::write(&path, &bytes).expect("written");
+    recorded.journal(&plain_records(3..6));
+    let merged = recorded.store().merge_runs(MergeExtent::Full).expect("merged");
+    assert_eq!((merged.journals, merged.unreadable), (1, 1));
+    assert_eq!(std::fs::read(&path).expect("still there"), bytes);
+    assert_eq!(recorded.store().runs().expect("readable").problems.len(), 1);
+}
+
+/// Storage that refuses everything that changes files from its n-th change on.
+struct Refusing {
+    inner: LocalStorage,
+    left: Arc<std::sync::atomic::AtomicI64>,
+}
+
+struct RefusingFile(Box<dyn WriteFile>, Arc<std::sync::atomic::AtomicI64>);
+
+fn spend(left: &std::sync::atomic::AtomicI64, path: &Path) -> runsnap::Result<()> {
+    match left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) > 0 {
+        true => Ok(()),
+        false => Err(runsnap::Error::io("write", path, std::io::Error::other("refused"))),
+    }
+}
+
+impl WriteFile for RefusingFile {
+    fn write(&mut self, bytes: &[u8]) -> runsnap::Result<()> {
+        spend(&self.1, Path::new("a file"))?;
+        self.0.write(bytes)
+    }
+
+    fn sync(&mut self) -> runsnap::Result<()> {
+        spend(&self.1, Path::new("a file"))?;
+        self.0.sync()
+    }
+}
+
+impl Refusing {
+    fn spend(&self, path: &str) -> runsnap::Result<()> {
+        spend(&self.left, Path::new(path))
+    }
+}
+
+impl Storage for Refusing {
+    fn root(&self) -> &Path {
+        self.inner.root()
+    }
+    fn at(&self, root: &Path) -> Arc<dyn Storage> {
+        self.inner.at(root)
+    }
+    fn create_folder(&self, path: &str) -> runsnap::Result<bool> {
+        self.inner.create_folder(path)
+    }
+    fn create(&self, path: &str) -> runsnap::Result<Box<dyn WriteFile>> {
+        self.spend(path)?;
+        Ok(Box::new(RefusingFile(self.inner.create(path)?, Arc::clone(&self.left))))
+    }
+    fn append(&self, path: &str) -> runsnap::Result<Box<dyn WriteFile>> {
+        self.spend(path)?;
+        self.inner.append(path)
+    }
+    fn rename(&self, from: &str, to: &str) -> runsnap::Result<()> {
+        self.spend(to)?;
+        self.inner.rename(from, to)
+    }
+    fn remove(&self, path: &str) -> runsnap::Result<()> {
+        self.spend(path)?;
+        self.inner.remove(path)
+    }
+    fn sync_folder(&self, path: &str) -> runsnap::Result<()> {
+        self.spend(path)?;
+        self.inner.sync_folder(path)
+    }
+    fn read(&self, path: &str, limit: u64) -> runsnap::Result<Vec<u8>> {
+        self.inner.read(path, limit)
+    }
+    fn read_range(&self, path: &str, offset: u64, bytes: usize) -> runsnap::Result<Vec<u8>> {
+        self.inner.read_range(path, offset, bytes)
+    }
+    fn length(&self, path: &str) -> runsnap::Result<u64> {
+        self.inner.length(path)
+    }
+    fn list(&self, path: &str) -> runsnap::Result<Vec<StoredFile>> {
+        self.inner.list(path)
+    }
+    fn try_lock(&self, path: &str) -> runsnap::Result<Option<Box<dyn Lock>>> {
+        self.inner.try_lock(path)
+    }
+}
+
+#[test]
+fn a_merge_that_ends_anywhere_loses_nothing() {
+    for extent in [MergeExtent::Full, MergeExtent::Step] {
+        for changes in 0.. {
+            let mut recorded = Recorded::new();
+            let mut all = Vec::new();
+            let forgets = json!({"type": "forget", "run": run_id(2).to_string(), "time": time_text(2, 900)});
+            for number in 0..24 {
+                let mut records = plain_records(number..number + 1);
+                if number == 3 {
+                    records.push(record(forgets.clone()));
+                }
+                if number == 7 {
+                    // The journal that writers go on in.
+                    recorded.store().writer().and_then(|mut writer| writer.commit(&records)).expect("recorded");
+                } else {
+                    recorded.journal(&records);
+                }
+                all.extend(records);
+                if number == 5 {
+                    recorded.store().merge_runs(MergeExtent::Full).expect("merged");
+                }
+            }
+            let left = Arc::new(std::sync::atomic::AtomicI64::new(changes));
+            let inner = LocalStorage::new(recorded.folder.path().join("store"));
+            let refusing: Arc<dyn Storage> = Arc::new(Refusing { inner, left });
+            let is_done = Store::open_in(refusing).and_then(|store| store.merge_runs(extent)).is_ok();
+            check(&recorded.store(), &all);
+            // Captures go on, in the same journal where the merge has not got that far.
+            let more = plain_records(40..41);
+            recorded.store().writer().and_then(|mut writer| writer.commit(&more)).expect("recorded");
+            all.extend(more);
+            check(&recorded.store(), &all);
+            recorded.store().merge_runs(MergeExtent::Full).expect("merged");
+            check(&recorded.store(), &all);
+            assert_eq!((recorded.files(".journal").len(), recorded.files(".segment").len()), (0, 1), "{changes}");
+            if is_done {
+                assert!(changes > 8, "only {changes} changes were seen");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn readers_miss_nothing_while_others_merge() {
+    let mut recorded = Recorded::new();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let written = std::sync::atomic::AtomicU64::new(0);
+    let folder = recorded.folder.path().join("store");
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let before = written.load(std::sync::atomic::Ordering::SeqCst);
+                    let store = Store::open(&folder).expect("opens");
+                    let runs = store.runs().expect("readable");
+                    let seen = runs.len() as u64;
+                    assert!(seen >= before, "{seen} of {before} runs");
+                    // What was opened stays readable after it has been merged.
+                    assert_eq!(runs.iter().count() as u64, seen);
+                    assert_eq!(runs.late_problems(), []);
+                    if before > 0 {
+                        assert!(store.look_before_capture(Some("run-0"), ".").expect("looked").0);
+                    }
+                }
+            });
+        }
+        for number in 0..60 {
+            recorded.journal(&plain_records(number..number + 1));
+            written.store(number + 1, std::sync::atomic::Ordering::SeqCst);
+            if number % 3 == 0 {
+                recorded.store().merge_runs(MergeExtent::Full).expect("merged");
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_flipped_bit_costs_what_it_hits_and_is_told() {
+    let mut recorded = Recorded::new();
+    let records = plain_records(0..40);
+    recorded.journal(&records);
+    recorded.store().merge_runs(MergeExtent::Full).expect("merged");
+    let expected: BTreeMap<RunId, Run> = joined(&records).into_iter().map(|run| (run.id(), run)).collect();
+    let path = recorded.folder.path().join("store/runs").join(&recorded.files(".segment")[0]);
+    let whole = std::fs::read(&path).expect("readable");
+    let store = recorded.store();
+    let filter = {
+        let runs = store.runs().expect("readable");
+        let block = &runs.segments()[0].blocks[0];
+        let end = block.offset + block.directory.offset;
+        end - block.filter_bytes..end
+    };
+    let (mut partly, mut lost) = (0, 0);
+    for at in (0..whole.len()).step_by(3) {
+        let mut hurt = whole.clone();
+        hurt[at] ^= 1 << (at % 8);
+        std::fs::write(&path, &hurt).expect("written");
+        let runs = store.runs().expect("readable");
+        runs.check();
+        let told = runs.problems.len() + runs.late_problems().len();
+        assert_eq!(told == 0, filter.contains(&(at as u64)), "byte {at}: {told} problems");
+        let left: Vec<Run> = runs.iter().collect();
+        for run in &left {
+            let whole = &expected[&run.id()];
+            assert_eq!(run.start.snapshot, whole.start.snapshot);
+            assert!(run.metrics.iter().all(|(name, value)| whole.metrics[name] == *value));
+            assert!(run.start.params.iter().all(|(name, value)| whole.start.params[name] == *value));
+        }
+        partly += usize::from(left.len() == 40 && told > 0);
+        lost += usize::from(left.is_empty());
+    }
+    assert!(partly > 0 && lost > 0, "{partly} {lost}");
+}
+
+/// The bytes of the worked example: two hexadecimal digits each, `#` begins a comment.
+fn example() -> Vec<u8> {
+    let text = include_str!("../../schema/segment.md");
+    let from = text.find("```hex\n").expect("the block is there") + 7;
+    let block = &text[from..from + text[from..].find("\n```").expect("the block ends")];
+    let digits = block.lines().flat_map(|line| line.split('#').next().unwrap_or_default().split_whitespace());
+    digits.map(|pair| u8::from_str_radix(pair, 16).unwrap_or_else(|_| panic!("{pair:?} is no byte"))).collect()
+}
+
+fn example_records() -> Vec<RunRecord> {
+    let text = include_str!("../../schema/segment.md");
+    let from = text.find("```json\n").expect("the block is there") + 8;
+    let block = &text[from..from + text[from..].find("\n```").expect("the block ends")];
+    serde_json::from_str::<Vec<RunRecord>>(block).expect("records")
+}
+
+#[test]
+fn the_worked_example_decodes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage::new(folder.path()));
+    std::fs::write(folder.path().join("example"), example()).expect("written");
+    let id: StoreId = "000102030405060708090a0b0c0d0e0f".parse().expect("an id");
+    let segment = Arc::new(Segment::open(&storage, "example", id).expect("a segment"));
+    let blocks = (0..segment.blocks.len()).map(|number| segment.block(number).expect("a block"));
+    let rows = blocks.flat_map(|block| block.rows(0..block.summary.rows, &mut |error| panic!("{error}")));
+    let records: Vec<RunRecord> = rows.flat_map(Row::into_records).collect();
+    assert_eq!(records, example_records());
+    assert_eq!(segment.sources[0].name, "9f86d081884c7d65");
 }
