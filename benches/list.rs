@@ -78,7 +78,7 @@ fn lists(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(RUNS));
 
     group.bench_function("read all runs", |bencher| {
-        bencher.iter(|| assert_eq!(store.runs().expect("readable").runs.len() as u64, RUNS));
+        bencher.iter(|| assert_eq!(store.runs().expect("readable").len() as u64, RUNS));
     });
 
     let runs = store.runs().expect("readable");

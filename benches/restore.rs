@@ -37,7 +37,7 @@ fn restores(criterion: &mut Criterion) {
             let store = Store::open(&folder).expect("a store");
             let runs = store.runs().expect("readable");
             let restored =
-                restore(&store, find_run(&runs, "latest", None).expect("a run"), &options, &()).expect("restored");
+                restore(&store, &find_run(&runs, "latest", None).expect("a run"), &options, &()).expect("restored");
             assert_eq!((restored.files, restored.problems.len()), (last.files, 0));
         };
         bencher.iter_batched(output, run, BatchSize::PerIteration);

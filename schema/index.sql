@@ -25,7 +25,9 @@ CREATE TABLE objects (
     PRIMARY KEY (key, pack, ordinal)
 ) WITHOUT ROWID;
 
--- The journals whose records are in `runs`, and how many of their bytes have been read.
+-- The journals whose records are in `runs`, and how many of their bytes have been read. Segments stand here as well, so
+-- that their newest runs are looked for once; their runs have no rows. Journals and segments that have been merged into
+-- another segment leave.
 CREATE TABLE journals (
     number INTEGER PRIMARY KEY,
     name   TEXT    NOT NULL,

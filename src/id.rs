@@ -129,6 +129,12 @@ impl RunId {
         rest.copy_from_slice(&random);
         Self(bytes)
     }
+
+    /// The time in it: nanoseconds since 1970.
+    pub fn nanoseconds(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
 }
 
 /// Random bytes from the operating system.

@@ -17,6 +17,7 @@ pub mod operations;
 pub mod pack;
 pub mod progress;
 pub mod run_record;
+pub mod segment;
 pub mod snapshot;
 pub mod storage;
 pub mod store;

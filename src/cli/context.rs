@@ -1,11 +1,12 @@
 //! What every command starts from: the store, the current project, and the user's environment.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use runsnap::store::location::{STORE_FOLDER, find_store, looks_like_store, project_of, project_root};
-use runsnap::store::{Run, Runs, Store};
+use runsnap::store::{JournalProblem, Run, Runs, Store};
 use runsnap::{Error, Result};
 
 use super::output;
@@ -19,12 +20,13 @@ pub struct Context {
     /// Whether to print JSON.
     pub json: bool,
     problems: Cell<bool>,
+    late: RefCell<Option<Arc<Mutex<Vec<JournalProblem>>>>>,
 }
 
 impl Context {
     pub fn new(store: Option<PathBuf>, json: bool) -> Self {
         let from_environment = || std::env::var_os(STORE_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
-        Self { store: store.or_else(from_environment), json, problems: Cell::new(false) }
+        Self { store: store.or_else(from_environment), json, problems: Cell::new(false), late: RefCell::default() }
     }
 
     /// The store that an option or the environment names.
@@ -32,8 +34,20 @@ impl Context {
         self.store.as_deref()
     }
 
-    /// Whether something was found that changes the exit status.
+    fn warn_of(&self, problems: &[JournalProblem]) {
+        for problem in problems.iter().filter(|problem| !problem.unfinished) {
+            let file = problem.path.display();
+            output::warn(&format!("{file}: bytes {} to {}: {}", problem.offset, problem.end, problem.reason));
+            self.problems.set(true);
+        }
+    }
+
+    /// Whether something was found that changes the exit status. What came to light while runs were read is told now.
     pub fn has_problems(&self) -> bool {
+        if let Some(late) = self.late.borrow_mut().take() {
+            let late = late.lock().map(|mut late| std::mem::take(&mut *late)).unwrap_or_default();
+            self.warn_of(&late);
+        }
         self.problems.get()
     }
 
@@ -67,11 +81,8 @@ impl Context {
     /// Reads the runs and warns of records that cannot be read.
     pub fn runs(&self, store: &Store) -> Result<Runs> {
         let runs = store.runs()?;
-        for problem in runs.problems.iter().filter(|problem| !problem.unfinished) {
-            let file = problem.path.display();
-            output::warn(&format!("{file}: bytes {} to {}: {}", problem.offset, problem.end, problem.reason));
-            self.problems.set(true);
-        }
+        self.warn_of(&runs.problems);
+        *self.late.borrow_mut() = Some(runs.late());
         Ok(runs)
     }
 
@@ -80,11 +91,11 @@ impl Context {
         let root = project_root(&current_folder().ok()?.canonicalize().ok()?);
         let folder = store.storage().root().canonicalize().ok()?;
         let path = project_of(&folder, &root).path;
-        runs.runs.iter().any(|run| run.start.project.path == path).then_some(path)
+        runsnap::operations::list::has_project(runs, &path).then_some(path)
     }
 
     /// The run that the user names.
-    pub fn find<'r>(&self, store: &Store, runs: &'r Runs, text: &str) -> Result<&'r Run> {
+    pub fn find(&self, store: &Store, runs: &Runs, text: &str) -> Result<Run> {
         let project = text.starts_with("latest").then(|| self.project(store, runs)).flatten();
         runsnap::operations::find_run::find_run(runs, text, project.as_deref())
     }

@@ -27,8 +27,8 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Outcome> {
     let runs = context.runs(&store)?;
     let old = context.find(&store, &runs, &arguments.run)?;
     let diff = match &arguments.other {
-        Some(other) => diff_runs(&store, old, context.find(&store, &runs, other)?)?,
-        None => diff_working_tree(&store, old, Path::new(&old.start.project.root))?,
+        Some(other) => diff_runs(&store, &old, &context.find(&store, &runs, other)?)?,
+        None => diff_working_tree(&store, &old, Path::new(&old.start.project.root))?,
     };
     if context.json {
         print_json(&diff)?;

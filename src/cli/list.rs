@@ -2,13 +2,19 @@ use std::path::PathBuf;
 
 use runsnap::operations::list::{ListOptions, Listed, list, list_sweeps};
 use runsnap::operations::run_filter::{Filter, parse_sort};
+use runsnap::store::{Run, Runs};
 use runsnap::tracked_path::TrackedPath;
 use runsnap::{Error, Result};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::context::Context;
-use super::output::{Outcome, print, print_json, table};
+use super::output::{Layout, Outcome, print, print_json, table};
 use super::show::run_json;
+
+/// So many rows of a table are in memory at a time.
+const ROWS_IN_MEMORY: usize = 8192;
 
 /// List runs
 #[derive(Debug, clap::Args)]
@@ -67,16 +73,38 @@ pub fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
     }
     let listed = list(&store, &runs, &options)?;
     if context.json {
-        let lines: Vec<Value> = listed.iter().map(json_line).collect();
-        print_json(&json!({ "runs": lines }))?;
+        print_json(&Lines { runs: &runs, listed: &listed })?;
     } else {
-        print(&table(&text_rows(&listed)))?;
+        print_table(&runs, &listed)?;
     }
     Ok(Outcome::Done)
 }
 
-fn json_line(listed: &Listed<'_>) -> Value {
-    let mut line = run_json(listed.run);
+/// The list as JSON, of which one run at a time is in memory.
+struct Lines<'a> {
+    runs: &'a Runs,
+    listed: &'a [Listed],
+}
+
+impl Serialize for Lines<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry("runs", &LinesOf(self))?;
+        map.end()
+    }
+}
+
+struct LinesOf<'a>(&'a Lines<'a>);
+
+impl Serialize for LinesOf<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let Lines { runs, listed } = self.0;
+        serializer.collect_seq(listed.iter().filter_map(|one| Some(json_line(&runs.run(one.row)?, one))))
+    }
+}
+
+fn json_line(run: &Run, listed: &Listed) -> Value {
+    let mut line = run_json(run);
     if let (Some(id), Value::Object(line)) = (listed.file, &mut line) {
         line.insert("file".to_owned(), json!(id));
     }
@@ -87,13 +115,31 @@ fn short_time(time: &str) -> String {
     time.chars().take(19).collect::<String>().replace('T', " ")
 }
 
-fn text_rows(listed: &[Listed<'_>]) -> Vec<Vec<String>> {
+/// Prints the table. A long one is gone through twice, for its widths and for its lines, rather than kept in memory.
+fn print_table(runs: &Runs, listed: &[Listed]) -> Result<()> {
     let has_file = listed.iter().any(|one| one.file.is_some());
     let mut heading = vec!["RUN", "TIME", "SWEEP", "SNAPSHOT", "FILES", "PARAMS", "METRICS", "TAGS"];
     if has_file {
         heading.insert(4, "FILE");
     }
-    let mut rows = vec![heading.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+    let heading: Vec<String> = heading.into_iter().map(str::to_owned).collect();
+    let rows = |listed: &[Listed]| -> Vec<Vec<String>> {
+        listed.iter().filter_map(|one| Some(text_row(&runs.run(one.row)?, one, has_file))).collect()
+    };
+    let mut layout = Layout::default();
+    layout.add(&heading);
+    let mut groups = listed.chunks(ROWS_IN_MEMORY);
+    if listed.len() <= ROWS_IN_MEMORY {
+        let rows = rows(listed);
+        rows.iter().for_each(|row| layout.add(row));
+        return print(&std::iter::once(&heading).chain(&rows).map(|row| layout.line(row)).collect::<String>());
+    }
+    groups.clone().for_each(|group| rows(group).iter().for_each(|row| layout.add(row)));
+    print(&layout.line(&heading))?;
+    groups.try_for_each(|group| print(&rows(group).iter().map(|row| layout.line(row)).collect::<String>()))
+}
+
+fn text_row(run: &Run, listed: &Listed, has_file: bool) -> Vec<String> {
     let pairs = |map: &serde_json::Map<String, Value>| {
         let shown = |(key, value): (&String, &Value)| match value {
             Value::String(text) => format!("{key}={text}"),
@@ -104,22 +150,18 @@ fn text_rows(listed: &[Listed<'_>]) -> Vec<Vec<String>> {
         };
         map.iter().map(shown).collect::<Vec<_>>().join(" ")
     };
-    for one in listed {
-        let run = one.run;
-        let mut row = vec![
-            run.label(),
-            short_time(&run.start.time),
-            run.start.sweep.clone().unwrap_or_default(),
-            run.start.snapshot.short(12),
-            run.start.files.to_string(),
-            pairs(&run.start.params),
-            pairs(&run.metrics),
-            run.tags.join(" "),
-        ];
-        if has_file {
-            row.insert(4, one.file.map(|id| id.short(12)).unwrap_or_default());
-        }
-        rows.push(row);
+    let mut row = vec![
+        run.label(),
+        short_time(&run.start.time),
+        run.start.sweep.clone().unwrap_or_default(),
+        run.start.snapshot.short(12),
+        run.start.files.to_string(),
+        pairs(&run.start.params),
+        pairs(&run.metrics),
+        run.tags.join(" "),
+    ];
+    if has_file {
+        row.insert(4, listed.file.map(|id| id.short(12)).unwrap_or_default());
     }
-    rows
+    row
 }

@@ -38,10 +38,15 @@ pub fn print(text: &str) -> Result<()> {
     print_bytes(text.as_bytes())
 }
 
+/// Prints JSON as it is made, so that a long list need not be in memory.
 pub fn print_json<T: Serialize>(value: &T) -> Result<()> {
-    let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| Error::Usage(format!("Cannot write JSON: {e}")))?;
-    bytes.push(b'\n');
-    print_bytes(&bytes)
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let written = serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from);
+    match written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(e) => Err(Error::io("write to", "standard output", e)),
+        Ok(()) => Ok(()),
+    }
 }
 
 fn print_error_line(text: &str) {
@@ -105,32 +110,48 @@ pub fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{out} {}", if count == 1 { one } else { many })
 }
 
+/// The widths of a table's columns, from its rows one after the other, the heading first.
+#[derive(Default)]
+pub struct Layout {
+    widths: Vec<usize>,
+    /// Whether all cells so far that are not empty are numbers; `None` before the first.
+    numbers: Vec<Option<bool>>,
+    has_heading: bool,
+}
+
+impl Layout {
+    /// Takes a row into account.
+    pub fn add(&mut self, row: &[String]) {
+        let columns = self.widths.len().max(row.len());
+        self.widths.resize(columns, 0);
+        self.numbers.resize(columns, None);
+        // A number may have a unit after it. Times and ids begin with digits as well.
+        let is_number = |cell: &str| cell.split(' ').next().is_some_and(|word| word.parse::<f64>().is_ok());
+        for ((cell, width), numbers) in row.iter().zip(&mut self.widths).zip(&mut self.numbers) {
+            *width = cell.chars().count().max(*width);
+            if self.has_heading && !cell.is_empty() {
+                *numbers = Some(numbers.unwrap_or(true) && is_number(cell));
+            }
+        }
+        self.has_heading = true;
+    }
+
+    /// A row as a line; numbers to the right.
+    pub fn line(&self, row: &[String]) -> String {
+        let mut line = String::new();
+        for ((cell, width), numbers) in row.iter().zip(&self.widths).zip(&self.numbers) {
+            let pad = " ".repeat(width.saturating_sub(cell.chars().count()));
+            line += &if *numbers == Some(true) { format!("{pad}{cell}  ") } else { format!("{cell}{pad}  ") };
+        }
+        format!("{}\n", line.trim_end())
+    }
+}
+
 /// Text in columns, the first row being the heading; numbers to the right.
 pub fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let is_number = |column: usize| {
-        let mut cells =
-            rows.iter().skip(1).filter_map(|row| row.get(column)).filter(|cell| !cell.is_empty()).peekable();
-        // A number may have a unit after it. Times and ids begin with digits as well.
-        let is_one = |cell: &String| cell.split(' ').next().is_some_and(|word| word.parse::<f64>().is_ok());
-        cells.peek().is_some() && cells.all(is_one)
-    };
-    let right: Vec<bool> = (0..columns).map(is_number).collect();
-    let mut out = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for ((cell, width), right) in row.iter().zip(&widths).zip(&right) {
-            let pad = " ".repeat(width - cell.chars().count());
-            line += &if *right { format!("{pad}{cell}  ") } else { format!("{cell}{pad}  ") };
-        }
-        out += line.trim_end();
-        out.push('\n');
-    }
-    out
+    let mut layout = Layout::default();
+    rows.iter().for_each(|row| layout.add(row));
+    rows.iter().map(|row| layout.line(row)).collect()
 }
 
 /// Whether to colour what goes to standard output.

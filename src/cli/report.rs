@@ -1,7 +1,6 @@
 use std::path::PathBuf;
 
 use runsnap::operations::report::{Report, Usage, report};
-use runsnap::store::Run;
 use runsnap::{Error, Result};
 
 use super::context::Context;
@@ -22,8 +21,7 @@ pub struct Arguments {
 pub fn run(context: &Context, arguments: &Arguments) -> Result<Outcome> {
     let store = context.open()?;
     let runs = context.runs(&store)?;
-    let all: Vec<&Run> = runs.runs.iter().collect();
-    let report = report(&store, &all, arguments.sweep.as_deref())?;
+    let report = report(&store, &runs, arguments.sweep.as_deref())?;
     for problem in &report.problems {
         warn(problem);
     }

@@ -29,7 +29,7 @@ pub fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
     let runs = context.runs(&store)?;
     let run = context.find(&store, &runs, &arguments.run)?;
     let options = RestoreOptions { output: arguments.output, paths: arguments.paths, force: arguments.force };
-    let restored = restore(&store, run, &options, &Bar::default())?;
+    let restored = restore(&store, &run, &options, &Bar::default())?;
     for problem in &restored.problems {
         warn(problem);
     }

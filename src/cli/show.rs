@@ -41,7 +41,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Outcome> {
         warn(problem);
     }
     if context.json {
-        let mut line = run_json(run);
+        let mut line = run_json(&run);
         if let Value::Object(fields) = &mut line {
             let file_count = fields.insert("files".to_owned(), json!(file_lines(&run.start, &files.entries)));
             fields.insert("file_count".to_owned(), file_count.unwrap_or_default());
@@ -49,7 +49,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Outcome> {
         }
         print_json(&line)?;
     } else {
-        print(&text(run, &files.entries))?;
+        print(&text(&run, &files.entries))?;
     }
     Ok(Outcome::problems_if(!problems.is_empty()))
 }

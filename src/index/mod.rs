@@ -17,6 +17,9 @@ const VERSION: i64 = 1;
 /// Readers wait this long for a writer's last step; after that they do without the index.
 const BUSY: Duration = Duration::from_millis(20);
 
+/// An index of fewer pages stays as it is.
+const MIN_SHRUNK_PAGES: i64 = 1024;
+
 /// Why the index cannot be used now. It is never a reason to fail.
 pub type IndexError = rusqlite::Error;
 
@@ -54,7 +57,7 @@ pub struct NewPack<'a> {
     pub objects: Vec<u64>,
 }
 
-/// What has been read of a journal since the index last knew.
+/// What has been read of a journal or segment since the index last knew.
 pub struct JournalTail {
     /// Its name.
     pub name: String,
@@ -64,6 +67,19 @@ pub struct JournalTail {
     pub bytes: u64,
     /// The start records in it.
     pub runs: Vec<NewRun>,
+    /// For a segment, whose runs are not listed one by one: the newest run of each of its projects.
+    pub newest: Vec<NewRun>,
+}
+
+impl JournalTail {
+    /// A journal or segment whose records are in a segment now, and which the index is to forget.
+    pub fn gone(name: String) -> Self {
+        Self { name, from: u64::MAX, bytes: 0, runs: Vec::new(), newest: Vec::new() }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.from == u64::MAX
+    }
 }
 
 /// A run to be added.
@@ -276,6 +292,10 @@ impl Index {
                         (transaction.last_insert_rowid(), 0)
                     }
                 };
+                if journal.is_gone() {
+                    transaction.execute("DELETE FROM journals WHERE number = ?1", [number])?;
+                    continue;
+                }
                 // An index made anew in the meantime lacks what came before: it will read that itself.
                 if indexed >= journal.bytes || indexed < journal.from {
                     continue;
@@ -283,12 +303,30 @@ impl Index {
                 for run in &journal.runs {
                     let key = run_key(run.run, run.name.as_deref());
                     add_run.execute(params![key, number, run.offset.cast_signed(), run.run.0, run.name])?;
+                }
+                for run in journal.runs.iter().chain(&journal.newest) {
                     set_newest.execute(params![run.project, run.run.0, run.snapshot.0])?;
                 }
                 set_bytes.execute(params![number, journal.bytes.cast_signed()])?;
             }
         }
-        transaction.commit()
+        if !journals.iter().any(JournalTail::is_gone) {
+            return transaction.commit();
+        }
+        // No index leads from a journal to its rows: one look at all of them for all that are gone.
+        transaction.execute("DELETE FROM runs WHERE journal NOT IN (SELECT number FROM journals)", [])?;
+        transaction.commit()?;
+        self.shrink();
+        Ok(())
+    }
+
+    /// Gives the room back that rows have left, where it is most of the file.
+    fn shrink(&self) {
+        let count = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0)).unwrap_or(0);
+        if count("PRAGMA freelist_count") * 2 > count("PRAGMA page_count").max(MIN_SHRUNK_PAGES) {
+            // A reader in the way only means that the file stays as large as it is.
+            let _ = self.connection.execute_batch("VACUUM");
+        }
     }
 }
 

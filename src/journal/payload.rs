@@ -1,7 +1,12 @@
 //! A record's payload: JSON, with its ids in binary, compressed against a text that has the same words.
 
+use std::cell::RefCell;
+
+use serde_json::Value;
+use zstd::zstd_safe::{DCtx, DParameter, ResetDirective, get_error_name};
+
 use crate::decode::{DecodeResult, Decoder, push_varint};
-use crate::pack::compression::{MAX_FRAME_BYTES, compress, decompress};
+use crate::pack::compression::{MAX_FRAME_BYTES, compress};
 use crate::run_record::RunRecord;
 
 /// The text that payloads are compressed against. It is part of the format: it never changes, a better one gets a
@@ -35,6 +40,15 @@ pub fn encode_record(record: &RunRecord) -> Result<Vec<u8>, String> {
 
 /// Decodes a record.
 pub fn decode_record(payload: &[u8]) -> DecodeResult<RunRecord> {
+    serde_json::from_slice(&decode_json(payload)?).map_err(|e| format!("not a run record: {e}"))
+}
+
+/// Decodes a record as JSON, fields of newer versions included. It need not be a run record.
+pub fn decode_value(payload: &[u8]) -> DecodeResult<Value> {
+    serde_json::from_slice(&decode_json(payload)?).map_err(|e| format!("not JSON: {e}"))
+}
+
+fn decode_json(payload: &[u8]) -> DecodeResult<Vec<u8>> {
     let mut decoder = Decoder::new(payload);
     let encoding = decoder.u8()?;
     let id_bytes = decoder.count(1)?;
@@ -45,13 +59,31 @@ pub fn decode_record(payload: &[u8]) -> DecodeResult<RunRecord> {
         PLAIN if decoder.rest().len() == text_bytes => decoder.rest(),
         PLAIN => return Err("a plain text of another length than it says".into()),
         ZSTD_DICTIONARY_1 => {
-            unpacked = decompress(decoder.rest(), DICTIONARY_1, text_bytes)?;
+            unpacked = unpack(decoder.rest(), text_bytes)?;
             &unpacked
         }
         other => return Err(format!("record encoding {other} is unknown")),
     };
-    let json = insert_ids(text, ids)?;
-    serde_json::from_slice(&json).map_err(|e| format!("not a run record: {e}"))
+    insert_ids(text, ids)
+}
+
+/// Decompresses a text. A thread keeps its context: making one takes longer than the text itself.
+fn unpack(stored: &[u8], text_bytes: usize) -> DecodeResult<Vec<u8>> {
+    thread_local! {
+        static CONTEXT: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+    }
+    if text_bytes > MAX_FRAME_BYTES {
+        return Err(format!("a text of {text_bytes} bytes is over the limit of {MAX_FRAME_BYTES}"));
+    }
+    let explain = |code| format!("zstd: {}", get_error_name(code));
+    CONTEXT.with_borrow_mut(|context| {
+        context.reset(ResetDirective::SessionAndParameters).map_err(explain)?;
+        context.set_parameter(DParameter::WindowLogMax(27)).map_err(explain)?;
+        context.ref_prefix(DICTIONARY_1).map_err(explain)?;
+        let mut text = Vec::with_capacity(text_bytes);
+        context.decompress(&mut text, stored).map_err(explain)?;
+        if text.len() == text_bytes { Ok(text) } else { Err(format!("{} bytes in a text of {text_bytes}", text.len())) }
+    })
 }
 
 /// Replaces `"` hexadecimal digits `"` of the lengths in `HEX_DIGITS` by one character each, and collects their bytes.
@@ -84,9 +116,8 @@ fn insert_ids(text: &[u8], ids: &[u8]) -> DecodeResult<Vec<u8>> {
     for &byte in text {
         match HEX_DIGITS.get(usize::from(byte).wrapping_sub(1)) {
             Some(digits) => {
-                for byte in ids.take(digits / 2)? {
-                    json.extend(format!("{byte:02x}").bytes());
-                }
+                let digit = |n: u8| if n < 10 { b'0' + n } else { b'a' + n - 10 };
+                json.extend(ids.take(digits / 2)?.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]));
             }
             None => json.push(byte),
         }

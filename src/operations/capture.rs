@@ -216,11 +216,10 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
             captured.has_problems = true;
         }
     }
-    // Every so often a capture also merges a few packs, so that a store stays small without anybody's help.
-    if captured.new_bytes > 0
-        && let Err(error) = store.merge_packs_step()
-    {
-        progress.warn(&format!("Packs are not merged: {error}"));
+    // Every so often a capture also merges a few files, so that a store stays small without anybody's help.
+    let merged = if captured.new_bytes > 0 { store.merge_packs_step() } else { Ok(()) };
+    if let Err(error) = merged.and_then(|()| store.merge_runs_step()) {
+        progress.warn(&format!("The store's files are not merged: {error}"));
     }
     if let Err(error) = store.update_index(false) {
         progress.warn(&format!("The index is not up to date: {error}"));

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
+use super::run_filter::Filter;
 use super::run_folder::Manifest;
+use super::select::{chosen, chosen_from_newest, rows_in};
 use crate::error::{Error, Result};
-use crate::store::{Run, Runs};
+use crate::id::RunId;
+use crate::store::{RowRef, Run, Runs};
 use crate::tracked_files::walk::{MANIFEST_PATH, MAX_MANIFEST_BYTES};
 
 /// So many candidates are named when a prefix is ambiguous.
@@ -12,37 +15,57 @@ const MAX_CANDIDATES: usize = 5;
 
 /// Finds the run that `text` names: an id, a name, a unique prefix of either, `latest`, `latest~2`, or the path of a
 /// run folder or manifest. `project` is the path of the project that `latest` is of, `None` for the whole store.
-pub fn find_run<'r>(runs: &'r Runs, text: &str, project: Option<&str>) -> Result<&'r Run> {
+pub fn find_run(runs: &Runs, text: &str, project: Option<&str>) -> Result<Run> {
     let unknown = || Error::UnknownRun { name: text.to_owned() };
     if let Some(back) = latest(text) {
-        let of_project = |run: &&Run| project.is_none_or(|project| run.start.project.path == project);
-        return runs.runs.iter().rev().filter(of_project).nth(back).ok_or_else(unknown);
+        let of_project = Filter::of(project, None);
+        let row = chosen_from_newest(runs, &of_project).nth(back).ok_or_else(unknown)?;
+        return runs.run(row).ok_or_else(unknown);
     }
-    let is = |run: &&Run| run.start.name.as_deref() == Some(text) || run.id().to_string() == text;
-    let exact: Vec<&Run> = runs.runs.iter().filter(is).collect();
+    let mut exact = named(runs, text);
+    if let Ok(id) = text.parse() {
+        exact.extend(runs.between(id, id));
+    }
     if !exact.is_empty() {
-        return one(exact, text);
+        return one(runs, exact, text);
     }
     if let Some(manifest) = read_manifest(Path::new(text)) {
-        return runs.runs.iter().find(|run| run.id() == manifest.run).ok_or_else(unknown);
+        let found = runs.between(manifest.run, manifest.run);
+        return found.first().and_then(|row| runs.run(*row)).ok_or_else(unknown);
     }
     if text.is_empty() {
         return Err(unknown());
     }
-    let begins = |run: &&Run| {
-        run.start.name.as_deref().is_some_and(|name| name.starts_with(text)) || run.id().to_string().starts_with(text)
-    };
-    one(runs.runs.iter().filter(begins).collect(), text)
+    let mut begins = chosen(runs, &Filter::name_begins(text));
+    begins.extend(ids_that_begin(text).into_iter().flat_map(|(first, last)| runs.between(first, last)));
+    one(runs, begins, text)
 }
 
-fn one<'r>(found: Vec<&'r Run>, text: &str) -> Result<&'r Run> {
+/// The runs of exactly that name.
+fn named(runs: &Runs, name: &str) -> Vec<RowRef> {
+    let filter = Filter::named(name);
+    let spans = (0..runs.spans()).filter(|span| runs.may_have_name(*span, name));
+    spans.flat_map(|span| rows_in(runs, span, &filter)).collect()
+}
+
+/// The first and the last id that begin with some digits.
+fn ids_that_begin(digits: &str) -> Option<(RunId, RunId)> {
+    let is_hex = digits.len() <= 32 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let padded = |with: &str| format!("{digits}{}", with.repeat(32 - digits.len())).parse().ok();
+    if is_hex { Some((padded("0")?, padded("f")?)) } else { None }
+}
+
+fn one(runs: &Runs, mut found: Vec<RowRef>, text: &str) -> Result<Run> {
+    found.sort();
+    found.dedup();
     match found.as_slice() {
         [] => Err(Error::UnknownRun { name: text.to_owned() }),
-        [run] => Ok(run),
+        [row] => runs.run(*row).ok_or_else(|| Error::UnknownRun { name: text.to_owned() }),
         many => {
             let mut candidates: Vec<String> = many
                 .iter()
                 .take(MAX_CANDIDATES)
+                .filter_map(|row| runs.run(*row))
                 .map(|run| match &run.start.name {
                     Some(name) => format!("{name} ({})", run.id()),
                     None => run.id().to_string(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::select::distinct_snapshots;
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
 use crate::pack::Pack;
@@ -14,7 +15,7 @@ use crate::pack::format::ObjectKind;
 use crate::progress::Progress;
 use crate::storage::Lock;
 use crate::store::slot::{FOLDER, TEMPORARY};
-use crate::store::{CompactionOptions, Maintenance, Reached, SETTLED_TIER, Store, list_packs};
+use crate::store::{CompactionOptions, Maintenance, MergeExtent, Reached, SETTLED_TIER, Store, list_packs};
 
 /// A compacted pack is compacted again once packs with a quarter of its content have gathered beside it, or once a fifth
 /// of it is garbage. So each object is written again a few times in the life of a store, not at each `gc`.
@@ -45,6 +46,8 @@ pub struct Collected {
     pub packs_bytes_before: u64,
     /// The bytes of all packs afterwards; as before in a dry run.
     pub packs_bytes: u64,
+    /// The journals and segments of run records that were merged into one segment.
+    pub merged_journals: u64,
     /// Packs left for the next time, because captures that were under way may need them.
     pub waiting_packs: u64,
     /// What could not be read, a line each. It stays where it is.
@@ -72,6 +75,8 @@ pub fn gc(store: &Store, options: GcOptions, progress: &dyn Progress) -> Result<
     if let Some(plan) = plan(store, &mut collected)? {
         compact(store, &maintenance, &plan, options, &mut collected, progress)?;
     }
+    let runs = store.merge_runs(MergeExtent::Full)?;
+    collected.merged_journals = runs.journals + runs.segments;
     collected.packs_bytes = packs_bytes(store)?;
     // The generation may be another one now, and the index with it.
     let store = Store::open_in(Arc::clone(store.storage()))?;
@@ -87,13 +92,13 @@ fn packs_bytes(store: &Store) -> Result<u64> {
     Ok(list_packs(&**store.storage())?.iter().map(|pack| pack.bytes).sum())
 }
 
-/// The distinct snapshots of all runs, oldest first.
+/// The distinct snapshots of all runs, oldest first, and whether every record could be read.
 fn snapshots(store: &Store) -> Result<(Vec<ObjectId>, bool)> {
     let runs = store.runs()?;
-    let mut seen = HashSet::new();
-    let snapshots = runs.runs.iter().map(|run| run.start.snapshot).filter(|id| seen.insert(*id)).collect();
+    let snapshots = distinct_snapshots(&runs);
     // A record that cannot be read may name anything.
-    Ok((snapshots, runs.problems.iter().all(|problem| problem.unfinished)))
+    let problems = runs.problems.iter().chain(&runs.late_problems()).all(|problem| problem.unfinished);
+    Ok((snapshots, problems))
 }
 
 /// What is to be compacted.

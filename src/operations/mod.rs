@@ -14,5 +14,6 @@ pub mod restore;
 mod restore_folder;
 pub mod run_filter;
 pub mod run_folder;
+mod select;
 mod take_files;
 pub mod verify;

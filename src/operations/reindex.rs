@@ -40,7 +40,7 @@ pub fn reindex(store: Store) -> Result<Reindexed> {
     Ok(Reindexed {
         packs: packs.len() as u64,
         objects: packs.iter().map(|pack| pack.objects.len() as u64).sum(),
-        runs: runs.runs.len() as u64,
+        runs: runs.len() as u64,
         problems,
     })
 }

@@ -1,17 +1,22 @@
 //! report: what full copies would take, what the store takes, and what that saves.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
+use rayon::prelude::*;
 use serde::Serialize;
+use serde_json::Value;
 use walkdir::WalkDir;
 
+use super::run_filter::{Filter, Key};
 use super::run_folder::METADATA_PATH;
+use super::select;
 use crate::error::Result;
 use crate::id::ObjectId;
 use crate::pack::format::ObjectKind;
 use crate::snapshot::Entry;
-use crate::store::{INDEX_PATH, Run, Store};
+use crate::store::{INDEX_PATH, Runs, Store};
 use crate::tracked_files::walk::MANIFEST_PATH;
 
 /// Bytes and files on a disk.
@@ -103,7 +108,7 @@ pub struct Report {
     pub packs: Usage,
     /// The index.
     pub index: Usage,
-    /// The journals.
+    /// The journals and segments.
     pub journals: Usage,
     /// Everything else in the store's folder, and its folders.
     pub other: Usage,
@@ -142,35 +147,85 @@ struct SnapshotFacts {
     objects: Vec<(ObjectKind, ObjectId)>,
 }
 
-/// Reports on the runs of a sweep, or on all; the store's own figures are always the whole store's.
-pub fn report(store: &Store, runs: &[&Run], sweep: Option<&str>) -> Result<Report> {
-    let mut report = Report::default();
-    let mut facts: HashMap<ObjectId, SnapshotFacts> = HashMap::new();
-    let mut by_sweep: BTreeMap<Option<&str>, Vec<&Run>> = BTreeMap::new();
-    for run in runs {
-        let label = run.start.sweep.as_deref();
-        if sweep.is_none() || sweep == label {
-            by_sweep.entry(label).or_default().push(run);
-            facts
-                .entry(run.start.snapshot)
-                .or_insert_with(|| snapshot_facts(store, run.start.snapshot, &mut report.problems));
-        }
-    }
-    let mut all = HashSet::new();
-    for (label, runs) in by_sweep {
-        let mut one = SweepReport { sweep: label.map(str::to_owned), ..SweepReport::default() };
-        let mut snapshots = HashSet::new();
-        for run in &runs {
-            one.copies.runs += 1;
-            one.copies.logical_bytes += run.start.bytes;
-            one.copies.logical_files += run.start.files;
-            one.copies.logical_folders += facts.get(&run.start.snapshot).map_or(0, |facts| facts.folders);
-            if let Some(folder) = &run.start.run_folder {
+/// The runs of one sweep and snapshot.
+#[derive(Default)]
+struct Group {
+    runs: u64,
+    bytes: u64,
+    files: u64,
+    run_folders: Usage,
+}
+
+type Groups = BTreeMap<(Option<String>, String), Group>;
+
+/// Sums up the runs by sweep and snapshot.
+fn groups(runs: &Runs, sweep: Option<&str>) -> Groups {
+    let filter = Filter::of(None, sweep);
+    let keys = ["sweep", "snapshot", "bytes", "files"].map(Key::field);
+    let keys = [keys.as_slice(), &[Key::run_folder()]].concat();
+    let of_span = |span: usize| {
+        // Neighbours mostly belong together: their texts are compared, not looked up.
+        let mut groups: Vec<((Option<String>, String), Group)> = Vec::new();
+        let mut last = 0;
+        select::each(runs, span, &filter, &keys, |_, values| {
+            let [sweep, snapshot, bytes, files, folder] = values else { return };
+            let text = |value: &'_ Option<Cow<'_, Value>>| value.as_deref().and_then(Value::as_str).map(str::to_owned);
+            let is = |((a, b), _): &((Option<String>, String), Group)| {
+                sweep.as_deref().and_then(Value::as_str) == a.as_deref()
+                    && snapshot.as_deref().and_then(Value::as_str) == Some(b)
+            };
+            if !groups.get(last).is_some_and(is) {
+                last = groups.iter().position(is).unwrap_or(groups.len());
+            }
+            if last == groups.len() {
+                groups.push(((text(sweep), text(snapshot).unwrap_or_default()), Group::default()));
+            }
+            let Some((_, group)) = groups.get_mut(last) else { return };
+            let number = |value: &Option<Cow<'_, Value>>| value.as_deref().and_then(Value::as_u64).unwrap_or_default();
+            group.runs += 1;
+            group.bytes += number(bytes);
+            group.files += number(files);
+            if let Some(folder) = folder.as_deref().and_then(Value::as_str) {
                 for path in [MANIFEST_PATH, METADATA_PATH] {
-                    one.run_folders.add(Usage::of_file(&Path::new(&folder.path).join(path)));
+                    group.run_folders.add(Usage::of_file(&Path::new(folder).join(path)));
                 }
             }
-            snapshots.insert(run.start.snapshot);
+        });
+        Groups::from_iter(groups)
+    };
+    (0..runs.spans()).into_par_iter().map(of_span).reduce(Groups::new, |mut all, some| {
+        for (key, group) in some {
+            let sum = all.entry(key).or_default();
+            sum.runs += group.runs;
+            sum.bytes += group.bytes;
+            sum.files += group.files;
+            sum.run_folders.add(group.run_folders);
+        }
+        all
+    })
+}
+
+/// Reports on the runs of a sweep, or on all; the store's own figures are always the whole store's.
+pub fn report(store: &Store, runs: &Runs, sweep: Option<&str>) -> Result<Report> {
+    let mut report = Report::default();
+    let mut facts: HashMap<ObjectId, SnapshotFacts> = HashMap::new();
+    let mut by_sweep: BTreeMap<Option<String>, Vec<(ObjectId, Group)>> = BTreeMap::new();
+    for ((label, snapshot), group) in groups(runs, sweep) {
+        let Ok(snapshot) = snapshot.parse() else { continue };
+        facts.entry(snapshot).or_insert_with(|| snapshot_facts(store, snapshot, &mut report.problems));
+        by_sweep.entry(label).or_default().push((snapshot, group));
+    }
+    let mut all = HashSet::new();
+    for (label, groups) in by_sweep {
+        let mut one = SweepReport { sweep: label, ..SweepReport::default() };
+        let mut snapshots = HashSet::new();
+        for (snapshot, group) in &groups {
+            one.copies.runs += group.runs;
+            one.copies.logical_bytes += group.bytes;
+            one.copies.logical_files += group.files;
+            one.copies.logical_folders += group.runs * facts.get(snapshot).map_or(0, |facts| facts.folders);
+            one.run_folders.add(group.run_folders);
+            snapshots.insert(*snapshot);
         }
         one.copies.snapshots = snapshots.len() as u64;
         one.content_bytes = content_bytes(store, snapshots.iter().filter_map(|snapshot| facts.get(snapshot)));

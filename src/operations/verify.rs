@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 use serde::Serialize;
+use serde_json::Value;
 
-use super::run_folder;
+use super::run_filter::{Filter, Key};
+use super::{run_folder, select};
 use crate::error::{Error, Result};
-use crate::id::{ObjectId, RunId};
+use crate::id::ObjectId;
 use crate::index::IndexedRun;
 use crate::journal::{decode_record, mend};
 use crate::pack::Pack;
@@ -18,8 +20,8 @@ use crate::pack::format::{ObjectKind, ObjectName};
 use crate::progress::Progress;
 use crate::run_record::RunRecord;
 use crate::snapshot::Entry;
-use crate::store::slot::{self, JOURNALS, TEMPORARY};
-use crate::store::{INDEX_PATH, JournalProblem, PACK_ENDING, PACKS, Run, Runs, Store, list_packs};
+use crate::store::slot::{self, JOURNAL_ENDING, JOURNALS, TEMPORARY};
+use crate::store::{INDEX_PATH, JournalProblem, PACK_ENDING, PACKS, RowRef, Runs, Store, list_packs};
 use crate::tracked_files::walk::MANIFEST_PATH;
 
 /// What to do about a damaged index.
@@ -60,13 +62,13 @@ pub struct Verified {
     pub notes: Vec<String>,
 }
 
-type Key = (ObjectKind, ObjectName);
+type Object = (ObjectKind, ObjectName);
 
 struct Verification<'s> {
     store: &'s Store,
     out: Verified,
     /// Objects of which no good copy is known, and the file to blame.
-    lost: HashMap<Key, Blame>,
+    lost: HashMap<Object, Blame>,
     /// The packs that are gone or cannot be opened: what is nowhere else was in one of them.
     lost_packs: Vec<String>,
 }
@@ -81,7 +83,9 @@ pub fn verify(store: &Store, read_data: bool, progress: &dyn Progress) -> Result
     if let Some(problem) = store.config_problem() {
         verification.blame_error(problem);
     }
-    let runs = store.runs()?;
+    let mut runs = store.runs()?;
+    runs.check();
+    runs.problems.append(&mut runs.late_problems());
     verification.journals(&runs)?;
     store.catalog().complete()?;
     let packs = store.catalog().packs();
@@ -89,7 +93,7 @@ pub fn verify(store: &Store, read_data: bool, progress: &dyn Progress) -> Result
         verification.blame_error(&error);
     }
     verification.lost_packs = verification.find_lost_packs(&runs, &packs)?;
-    verification.out.runs = runs.runs.len() as u64;
+    verification.out.runs = runs.len() as u64;
     verification.out.packs = packs.len() as u64;
     verification.out.objects = packs.iter().map(|pack| pack.objects.len() as u64).sum();
     if read_data {
@@ -131,7 +135,6 @@ impl Verification<'_> {
     fn journals(&mut self, runs: &Runs) -> Result<()> {
         let catalog = self.store.catalog();
         let indexed = catalog.ask_index(|index| index.journals()).unwrap_or_default();
-        let present: HashSet<RunId> = runs.runs.iter().map(Run::id).collect();
         let known_between = |name: &str, from: u64, to: u64| -> Vec<IndexedRun> {
             let Some(journal) = indexed.iter().find(|journal| journal.name == name) else { return Vec::new() };
             let mut known = catalog.ask_index(|index| index.runs_in(journal.number)).unwrap_or_default();
@@ -139,7 +142,7 @@ impl Verification<'_> {
             known
         };
         let lost = |known: Vec<IndexedRun>| -> BTreeSet<String> {
-            let lost = known.into_iter().filter(|run| !present.contains(&run.run));
+            let lost = known.into_iter().filter(|run| runs.between(run.run, run.run).is_empty());
             lost.map(|run| run.name.unwrap_or_else(|| run.run.to_string())).collect()
         };
         let notes = slot::notes(&**self.store.storage())?;
@@ -149,6 +152,8 @@ impl Verification<'_> {
             let known = expected.entry(note.journal.clone()).or_default();
             *known = note.bytes.max(*known);
         }
+        let sources = runs.segments().iter().flat_map(|segment| &segment.sources);
+        let merged: HashSet<String> = sources.map(|source| source.file_name(JOURNAL_ENDING)).collect();
         let mut cut = HashSet::new();
         for (name, &bytes) in &expected {
             let path = format!("{JOURNALS}/{name}");
@@ -161,6 +166,8 @@ impl Verification<'_> {
                     );
                     (length, what, known_between(name, length.saturating_sub(1), u64::MAX))
                 }
+                // Its records are in a segment, and the index has not been told.
+                Err(error) if error.is_not_found() && merged.contains(name) => continue,
                 Err(error) if error.is_not_found() => {
                     (0, "missing: the runs recorded in it are lost".to_owned(), known_between(name, 0, u64::MAX))
                 }
@@ -212,7 +219,7 @@ impl Verification<'_> {
         let frames: Vec<_> = packs.iter().flat_map(|pack| pack.frames.iter().map(move |frame| (pack, frame))).collect();
         progress.begin("Reading packs", frames.len() as u64);
         let read_bytes = AtomicU64::new(0);
-        let bad: Vec<(Key, Blame)> = frames
+        let bad: Vec<(Object, Blame)> = frames
             .par_iter()
             .flat_map_iter(|(pack, frame)| {
                 let decoded = self.store.decode_frame(pack, frame);
@@ -286,16 +293,23 @@ impl Verification<'_> {
 
     /// Every snapshot down to its chunks.
     fn snapshots(&mut self, runs: &Runs, read_data: bool, progress: &dyn Progress) {
-        let mut runs_of: BTreeMap<ObjectId, Vec<&Run>> = BTreeMap::new();
-        for run in &runs.runs {
-            runs_of.entry(run.start.snapshot).or_default().push(run);
+        let mut runs_of: BTreeMap<ObjectId, Vec<RowRef>> = BTreeMap::new();
+        for (row, snapshot) in having(runs, Key::field("snapshot")) {
+            if let Some(snapshot) = snapshot.as_str().and_then(|text| text.parse().ok()) {
+                runs_of.entry(snapshot).or_default().push(row);
+            }
         }
         self.out.snapshots = runs_of.len() as u64;
         progress.begin("Checking snapshots", runs_of.len() as u64);
         let mut large: HashMap<ObjectId, bool> = HashMap::new();
-        for (snapshot, runs) in runs_of {
-            let labels: BTreeSet<String> = runs.iter().map(|run| run.label()).collect();
-            for ((file, what), paths) in self.check_snapshot(snapshot, read_data, &mut large) {
+        for (snapshot, rows) in runs_of {
+            let blamed = self.check_snapshot(snapshot, read_data, &mut large);
+            // Names are needed where something is wrong alone.
+            let labels: BTreeSet<String> = match blamed.is_empty() {
+                true => BTreeSet::new(),
+                false => rows.iter().filter_map(|row| runs.run(*row)).map(|run| run.label()).collect(),
+            };
+            for ((file, what), paths) in blamed {
                 match self.out.problems.iter_mut().find(|p| p.file == file && p.what == what) {
                     Some(problem) => {
                         problem.runs.extend(labels.iter().cloned());
@@ -317,8 +331,7 @@ impl Verification<'_> {
         let listed = list_packs(&**self.store.storage())?.into_iter().map(|file| file.name).collect();
         let indexed = self.store.catalog().ask_index(|index| index.packs()).unwrap_or_default();
         let indexed = indexed.into_iter().map(|pack| pack.name).collect();
-        let recorded = runs.runs.iter().flat_map(|run| &run.start.packs);
-        let recorded = recorded.map(|name| format!("{name}{PACK_ENDING}")).collect();
+        let recorded = packs_of(runs).into_iter().map(|name| format!("{name}{PACK_ENDING}")).collect();
         for names in [listed, indexed, recorded] {
             let names: BTreeSet<String> = names;
             let lost: Vec<String> = names.into_iter().filter(|name| !present.contains(name.as_str())).collect();
@@ -422,7 +435,7 @@ impl Verification<'_> {
 
     /// The two files in the folders of runs, where the folder is still there.
     fn run_folders(&mut self, runs: &Runs) {
-        for run in &runs.runs {
+        for run in having(runs, Key::run_folder()).into_iter().filter_map(|(row, _)| runs.run(row)) {
             let Some(folder) = &run.start.run_folder else { continue };
             if !Path::new(&folder.path).is_dir() {
                 continue;
@@ -457,6 +470,25 @@ impl Verification<'_> {
         }
         Ok(())
     }
+}
+
+/// The runs that have something under a key, and what.
+fn having(runs: &Runs, key: Key) -> Vec<(RowRef, Value)> {
+    let (all, keys) = (Filter::of(None, None), [key]);
+    let of_span = |span: usize| {
+        let mut found = Vec::new();
+        select::each(runs, span, &all, &keys, |row, values| {
+            found.extend(values.iter().flatten().map(|value| (row, value.clone().into_owned())));
+        });
+        found
+    };
+    (0..runs.spans()).into_par_iter().flat_map_iter(of_span).collect()
+}
+
+/// The names of the packs that run records name.
+fn packs_of(runs: &Runs) -> BTreeSet<String> {
+    let all = having(runs, Key::packs()).into_iter().filter_map(|(_, packs)| serde_json::from_value(packs).ok());
+    all.flat_map(|packs: Vec<String>| packs).collect()
 }
 
 /// The file that an error is about, and the rest of it.

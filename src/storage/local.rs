@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Lock, Storage, StoredFile, WriteFile};
+use super::{Lock, ReadFile, Storage, StoredFile, WriteFile};
 use crate::error::{Error, Result};
 
 /// Files below a folder of the local file system.
@@ -27,7 +27,7 @@ impl LocalStorage {
         if path.is_empty() { self.root.clone() } else { self.root.join(path) }
     }
 
-    fn open(&self, path: &str, options: &mut OpenOptions, action: &'static str) -> Result<(File, PathBuf)> {
+    fn open_local(&self, path: &str, options: &mut OpenOptions, action: &'static str) -> Result<(File, PathBuf)> {
         let path = self.path(path);
         options.open(&path).map(|file| (file, path.clone())).map_err(|e| Error::io(action, path, e))
     }
@@ -74,6 +74,31 @@ impl WriteFile for LocalFile {
     }
 }
 
+impl ReadFile for LocalFile {
+    fn read_range(&self, offset: u64, bytes: usize) -> Result<Vec<u8>> {
+        read_range(&self.file, &self.path, offset, bytes)
+    }
+
+    fn length(&self) -> Result<u64> {
+        self.file.metadata().map(|metadata| metadata.len()).map_err(|e| Error::io("read", &self.path, e))
+    }
+}
+
+fn read_range(file: &File, path: &Path, offset: u64, bytes: usize) -> Result<Vec<u8>> {
+    let mut buffer = vec![0; bytes];
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match read_at(file, rest, offset.saturating_add(filled as u64)) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(Error::io("read", path, e)),
+        }
+    }
+    buffer.truncate(filled);
+    Ok(buffer)
+}
+
 struct LocalLock {
     file: File,
     path: PathBuf,
@@ -113,13 +138,13 @@ impl Storage for LocalStorage {
     }
 
     fn create(&self, path: &str) -> Result<Box<dyn WriteFile>> {
-        let (file, path) = self.open(path, OpenOptions::new().write(true).create_new(true), "create")?;
+        let (file, path) = self.open_local(path, OpenOptions::new().write(true).create_new(true), "create")?;
         self.share(&file);
         Ok(Box::new(LocalFile { file, path }))
     }
 
     fn append(&self, path: &str) -> Result<Box<dyn WriteFile>> {
-        let (file, path) = self.open(path, OpenOptions::new().append(true), "append to")?;
+        let (file, path) = self.open_local(path, OpenOptions::new().append(true), "append to")?;
         Ok(Box::new(LocalFile { file, path }))
     }
 
@@ -151,7 +176,7 @@ impl Storage for LocalStorage {
             let reason = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
             return Err(Error::io("read", self.path(path), reason));
         }
-        let (file, path) = self.open(path, OpenOptions::new().read(true), "read")?;
+        let (file, path) = self.open_local(path, OpenOptions::new().read(true), "read")?;
         let mut bytes = Vec::new();
         file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| Error::io("read", &path, e))?;
         if bytes.len() as u64 > limit {
@@ -161,19 +186,13 @@ impl Storage for LocalStorage {
     }
 
     fn read_range(&self, path: &str, offset: u64, bytes: usize) -> Result<Vec<u8>> {
-        let (file, path) = self.open(path, OpenOptions::new().read(true), "read")?;
-        let mut buffer = vec![0; bytes];
-        let mut filled = 0;
-        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match read_at(&file, rest, offset.saturating_add(filled as u64)) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::io("read", path, e)),
-            }
-        }
-        buffer.truncate(filled);
-        Ok(buffer)
+        let (file, path) = self.open_local(path, OpenOptions::new().read(true), "read")?;
+        read_range(&file, &path, offset, bytes)
+    }
+
+    fn open(&self, path: &str) -> Result<Option<Box<dyn ReadFile>>> {
+        let (file, path) = self.open_local(path, OpenOptions::new().read(true), "read")?;
+        Ok(Some(Box::new(LocalFile { file, path })))
     }
 
     fn length(&self, path: &str) -> Result<u64> {
@@ -203,7 +222,8 @@ impl Storage for LocalStorage {
 
     fn try_lock(&self, path: &str) -> Result<Option<Box<dyn Lock>>> {
         loop {
-            let (file, full) = self.open(path, OpenOptions::new().write(true).create(true).truncate(false), "lock")?;
+            let (file, full) =
+                self.open_local(path, OpenOptions::new().write(true).create(true).truncate(false), "lock")?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(fs::TryLockError::WouldBlock) => return Ok(None),

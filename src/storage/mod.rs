@@ -31,6 +31,14 @@ pub trait WriteFile: Send + Sync {
     fn sync(&mut self) -> Result<()>;
 }
 
+/// A file open for reading, which can be read to its end even once its name is gone.
+pub trait ReadFile: Send + Sync {
+    /// Reads `bytes` bytes from `offset`; fewer only where the file ends.
+    fn read_range(&self, offset: u64, bytes: usize) -> Result<Vec<u8>>;
+    /// The length of the file.
+    fn length(&self) -> Result<u64>;
+}
+
 /// An exclusive lock that ends when it is dropped or when its process dies.
 pub trait Lock: Send + Sync {
     /// Writes into the locked file, over what stands there. Nothing is flushed.
@@ -61,6 +69,11 @@ pub trait Storage: Send + Sync {
     fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>>;
     /// Reads `bytes` bytes from `offset`; fewer only where the file ends.
     fn read_range(&self, path: &str, offset: u64, bytes: usize) -> Result<Vec<u8>>;
+    /// Opens a file to read it; `None` where this storage reads by name alone.
+    fn open(&self, path: &str) -> Result<Option<Box<dyn ReadFile>>> {
+        let _ = path;
+        Ok(None)
+    }
     /// The length of a file.
     fn length(&self, path: &str) -> Result<u64>;
     /// The files (not folders) in a folder, sorted by name; empty where the folder is missing.
@@ -91,6 +104,30 @@ pub fn write_whole(storage: &dyn Storage, temporary: &str, path: &str, bytes: &[
         storage.sync_folder(parent(path))?;
     }
     Ok(())
+}
+
+/// A file that is opened anew for each read.
+struct ByName {
+    storage: Arc<dyn Storage>,
+    path: String,
+}
+
+impl ReadFile for ByName {
+    fn read_range(&self, offset: u64, bytes: usize) -> Result<Vec<u8>> {
+        self.storage.read_range(&self.path, offset, bytes)
+    }
+
+    fn length(&self) -> Result<u64> {
+        self.storage.length(&self.path)
+    }
+}
+
+/// Opens a file to read parts of it.
+pub fn open_file(storage: &Arc<dyn Storage>, path: &str) -> Result<Box<dyn ReadFile>> {
+    match storage.open(path)? {
+        Some(file) => Ok(file),
+        None => Ok(Box::new(ByName { storage: Arc::clone(storage), path: path.to_owned() })),
+    }
 }
 
 /// The folder of a storage path, empty for the root.

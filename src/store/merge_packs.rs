@@ -24,21 +24,20 @@ fn raw_bytes(pack: &Pack) -> usize {
 }
 
 impl Store {
-    /// Merges the packs of one tier, if there are enough of them and nobody maintains the store just now. Whether it did.
+    /// Merges the packs of one tier, if there are enough of them and nobody maintains the store just now.
     ///
     /// What no run needs is kept: it may be of captures under way. So nobody has to be waited for.
-    pub fn merge_packs_step(&self) -> Result<bool> {
+    pub fn merge_packs_step(&self) -> Result<()> {
         self.catalog.refresh()?;
         if self.step_inputs().is_none() {
-            return Ok(false);
+            return Ok(());
         }
-        let Some(maintenance) = self.maintenance(Duration::ZERO)? else { return Ok(false) };
+        let Some(maintenance) = self.maintenance(Duration::ZERO)? else { return Ok(()) };
         self.catalog.refresh()?;
-        let Some((tier, inputs)) = self.step_inputs() else { return Ok(false) };
+        let Some((tier, inputs)) = self.step_inputs() else { return Ok(()) };
         let options =
             CompactionOptions { level: MERGE_LEVEL, tier: tier + 1, keeps_unreached: true, raises_positions: false };
-        self.merge(&maintenance, &inputs, options)?;
-        Ok(true)
+        self.merge(&maintenance, &inputs, options)
     }
 
     fn merge(&self, maintenance: &Maintenance<'_>, inputs: &[Arc<Pack>], options: CompactionOptions) -> Result<()> {

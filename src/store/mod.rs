@@ -7,8 +7,12 @@ mod files;
 pub mod location;
 mod maintenance;
 mod merge_packs;
+mod merge_runs;
 mod objects;
 mod reachable;
+mod run_files;
+mod run_index;
+mod run_join;
 mod runs;
 pub mod slot;
 mod writer;
@@ -30,9 +34,12 @@ pub use config::{CONFIG_PATH, Config, Features};
 pub use files::{Files, OUTSIDE_FOLDER};
 pub use maintenance::{CONDEMNED_PATH, Maintenance, Swept};
 pub use merge_packs::SETTLED_TIER;
+pub use merge_runs::{MergeExtent, MergedRuns};
 pub use objects::{FrameCache, ObjectBytes};
 pub use reachable::{Reached, ReachedFile, ReachedSnapshot, ReachedTree};
-pub use runs::{JournalProblem, Run, Runs};
+pub use run_files::JournalProblem;
+pub use run_join::Run;
+pub use runs::{Found, RowRef, Runs};
 pub use writer::Writer;
 
 /// The file that keeps a store in a project's root out of git.

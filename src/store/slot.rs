@@ -22,6 +22,8 @@ const MAX_SLOTS: usize = 4096;
 const MAX_NOTE_BYTES: u64 = 4096;
 /// The length of a note; behind it stands the token of the writer that has, or last had, the slot.
 const NOTE_BYTES: usize = 47;
+/// Stands in place of a note where there is none any more.
+const NO_NOTE: [u8; NOTE_BYTES] = [b' '; NOTE_BYTES];
 
 /// What a slot's file says about its journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +51,44 @@ fn read_note(storage: &dyn Storage, slot: &str) -> Option<Note> {
         return None;
     }
     Some(Note { slot: slot.to_owned(), journal: journal.to_owned(), bytes: bytes.trim().parse().ok()? })
+}
+
+/// What a slot's file names, for whoever wants to be sure that nobody appends to a journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotNote {
+    /// The slot.
+    pub slot: String,
+    /// The journal that its writer appends to, or that its next writer will go on in.
+    pub journal: Option<String>,
+    /// Whether something stands there that cannot be read: perhaps a note that is being written just now.
+    pub is_torn: bool,
+}
+
+/// Reads what all slots name.
+pub fn slot_notes(storage: &dyn Storage) -> Result<Vec<SlotNote>> {
+    let slots = storage.list(FOLDER)?.into_iter().filter(|slot| slot.name.bytes().all(|b| b.is_ascii_digit()));
+    let read = |slot: crate::storage::StoredFile| {
+        // A second look tells a note that was being written from one that is damaged; a slot that nobody holds has none.
+        let journal = (0..3).find_map(|_| read_note(storage, &slot.name)).map(|note| note.journal);
+        let is_empty = || is_without_note(storage, &slot.name);
+        let is_held = || storage.try_lock(&format!("{FOLDER}/{}", slot.name)).is_ok_and(|lock| lock.is_none());
+        let is_torn = journal.is_none() && !is_empty() && is_held();
+        SlotNote { slot: slot.name, journal, is_torn }
+    };
+    Ok(slots.map(read).collect())
+}
+
+/// Clears the note of a slot whose lock is held: its next writer begins a new journal.
+pub fn free_journal(lock: &mut dyn Lock) -> Result<()> {
+    lock.write_note(0, &NO_NOTE)
+}
+
+/// Whether a slot's file has no note, as it was made or freed; what stands behind the note does not matter.
+fn is_without_note(storage: &dyn Storage, slot: &str) -> bool {
+    storage.read_range(&format!("{FOLDER}/{slot}"), 0, NOTE_BYTES).is_ok_and(|note| {
+        // A writer's token behind it leaves zeros in a new file.
+        note.iter().all(|byte| *byte == 0) || note == NO_NOTE
+    })
 }
 
 /// The end of a note, so that a flipped bit in it accuses no journal: eight digits of the hash of what stands before.
@@ -112,6 +152,11 @@ impl Slot {
         Err(Error::io("take a writer's place in", storage.full_path(FOLDER), std::io::ErrorKind::ResourceBusy.into()))
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A new name for a file of this writer in tmp/. It begins with the slot, so that gc can tell whether its writer lives.
     pub fn temporary(&self) -> String {
         format!("{TEMPORARY}/{}-{}.tmp", self.name, random_name())
@@ -130,7 +175,7 @@ impl Slot {
         };
         if let Err(error) = journal.append(payloads) {
             // The journal's end is unknown now: without a note nobody goes on in it.
-            let _ = self.lock.write_note(0, b"\n");
+            let _ = self.lock.write_note(0, &NO_NOTE);
             return Err(error);
         }
         self.note(journal.bytes());

@@ -722,7 +722,7 @@ fn plant(store: &Store, name: &str, objects: &[(ObjectKind, ObjectId, &[u8])], s
     let mut pack = PackWriter::create(&**storage, format!("tmp/{name}"), store.config().store, 0).expect("created");
     pack.add(PreparedFrame::new(objects, Prefix::None, &[], 0, 3)).expect("added");
     pack.finish(&format!("packs/{name}.pack")).expect("finished");
-    let mut record = store.runs().expect("runs").runs[0].start.clone();
+    let mut record = store.runs().expect("runs").iter().next().expect("a run").start;
     record.run = runsnap::id::RunId(runsnap::id::random_bytes());
     record.name = Some(name.to_owned());
     record.snapshot = snapshot;

@@ -228,7 +228,7 @@ impl Damaged<'_> {
         let Ok(run) = find_run(runs, name, None) else { return (Some(1), Tree::new()) };
         let output = self.store.join("restored");
         let options = RestoreOptions { output: output.clone(), ..RestoreOptions::default() };
-        let status = match restore(store, run, &options, &()) {
+        let status = match restore(store, &run, &options, &()) {
             Ok(restored) if restored.problems.is_empty() => 0,
             Ok(_) => 3,
             Err(_) => 1,

@@ -161,7 +161,7 @@ fn the_worked_example_of_a_journal_decodes() {
     drop(store);
     fs::write(folder.path().join("runs/0123456789abcdef.journal"), &journal).expect("written");
     let runs = Store::open(folder.path()).and_then(|store| store.runs()).expect("readable");
-    assert_eq!((runs.runs.len(), runs.problems), (0, Vec::new()));
+    assert_eq!((runs.len(), runs.problems), (0, Vec::new()));
     // A flipped bit is damage or, in the length, the look of an unfinished tail; it is never another record.
     for bit in HEADER_BYTES * 8..journal.len() * 8 {
         let mut hurt = journal.clone();

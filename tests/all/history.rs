@@ -146,11 +146,11 @@ impl History {
     fn check(&self, name: &str, expected: &Tree) -> Result<(), TestCaseError> {
         let runs = self.store().runs().expect("readable");
         prop_assert_eq!(&runs.problems, &[]);
-        let run = runs.runs.iter().find(|run| run.label() == name);
+        let run = runs.iter().find(|run| run.label() == name);
         let run = run.ok_or_else(|| TestCaseError::fail(format!("{name} is lost")))?;
         let output = self.folder.path().join("restored");
         let options = RestoreOptions { output: output.clone(), ..RestoreOptions::default() };
-        let restored = restore(self.store(), run, &options, &()).expect("restored");
+        let restored = restore(self.store(), &run, &options, &()).expect("restored");
         prop_assert_eq!(restored.problems, Vec::<String>::new());
         prop_assert!(tree(&output) == *expected, "{} came back with other files", name);
         fs::remove_dir_all(output).expect("removed");

@@ -137,10 +137,10 @@ fn check(store: &Path, writers: &[Writer]) {
     assert_eq!(returned.difference(&listed).collect::<Vec<_>>(), Vec::<&&String>::new(), "runs that are lost");
 
     let opened = Store::open(store).expect("opens");
-    for run in &opened.runs().expect("readable").runs {
+    for run in opened.runs().expect("readable").iter() {
         let output = project.beside("restored");
         let options = RestoreOptions { output: output.clone(), ..RestoreOptions::default() };
-        let restored = restore(&opened, run, &options, &()).expect("restored");
+        let restored = restore(&opened, &run, &options, &()).expect("restored");
         assert_eq!(restored.problems, Vec::<String>::new());
         assert_eq!(hashes(&output), attempts[&run.label()].files, "{}", run.label());
         fs::remove_dir_all(output).expect("removed");

@@ -12,6 +12,8 @@ mod formats;
 mod history;
 mod ids;
 mod killed;
+mod million;
 mod power_cut;
 mod schemas;
+mod segments;
 mod support;

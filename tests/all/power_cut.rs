@@ -413,11 +413,8 @@ fn combinations(open: &[Open], most: usize) -> Vec<BTreeMap<Open, usize>> {
 /// Whether a run can be read back exactly.
 fn assert_restorable(store: &Store, name: &str, expected: &Tree) {
     let runs = store.runs().expect("readable");
-    let run = runs
-        .runs
-        .iter()
-        .find(|run| run.start.name.as_deref() == Some(name))
-        .unwrap_or_else(|| panic!("{name} is lost"));
+    let run =
+        runs.iter().find(|run| run.start.name.as_deref() == Some(name)).unwrap_or_else(|| panic!("{name} is lost"));
     let files = store.files_of(run.start.snapshot).unwrap_or_else(|e| panic!("{name}: {e}"));
     let found: Tree = files
         .entries

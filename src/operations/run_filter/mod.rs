@@ -21,6 +21,7 @@
 //! - A list, such as the tags, satisfies a condition when one of its elements does: `tag != 'a'` means that some other
 //!   tag is there, `not tag = 'a'` that this one is not.
 
+mod columns;
 mod parser;
 
 use std::borrow::Cow;
@@ -28,6 +29,7 @@ use std::cmp::Ordering;
 
 use serde_json::{Map, Number, Value};
 
+pub use columns::Bound;
 use parser::{Kind, Parser};
 
 use crate::error::Result;
@@ -69,6 +71,36 @@ impl Filter {
         }
     }
 
+    /// Runs of a project, of a sweep, or of all.
+    pub fn of(project: Option<&str>, sweep: Option<&str>) -> Self {
+        let is = |(name, value): (&str, Option<&str>)| {
+            let key = Key { place: Place::Field, name: name.to_owned() };
+            Some(Condition::Test(key, Test::Compare(Operator::Equal, value?.into())))
+        };
+        let parts = [("project", project), ("sweep", sweep)].into_iter().filter_map(is);
+        Self { condition: Condition::AllOf(parts.collect()) }
+    }
+
+    /// Runs of exactly that name.
+    pub fn named(name: &str) -> Self {
+        Self::on_name(Test::Compare(Operator::Equal, name.into()))
+    }
+
+    /// Runs whose names begin so.
+    pub fn name_begins(begin: &str) -> Self {
+        Self::on_name(Test::Begins(begin.to_owned()))
+    }
+
+    fn on_name(test: Test) -> Self {
+        Self { condition: Condition::Test(Key { place: Place::Field, name: "name".to_owned() }, test) }
+    }
+
+    /// Runs that this and another filter hold for.
+    pub fn and(self, other: Option<Self>) -> Self {
+        let parts = std::iter::once(self).chain(other).map(|filter| filter.condition);
+        Self { condition: Condition::AllOf(parts.collect()) }
+    }
+
     /// Whether the condition holds for a run.
     pub fn matches(&self, run: &Run) -> bool {
         self.condition.holds(run)
@@ -89,6 +121,10 @@ enum Place {
     Metrics,
     Environment,
     ParamsOrMetrics,
+    /// The folder of a run's two files, which filters do not know.
+    RunFolder,
+    /// The packs that its capture wrote, which filters do not know.
+    Packs,
 }
 
 impl Key {
@@ -100,6 +136,21 @@ impl Key {
             Kind::End => Ok(key),
             _ => Err(parser.expected("the end of the key (quote odd names: params.`odd key`)")),
         }
+    }
+
+    /// One of [`FIELDS`].
+    pub fn field(name: &str) -> Self {
+        Self { place: Place::Field, name: name.to_owned() }
+    }
+
+    /// The packs that the run's capture wrote.
+    pub fn packs() -> Self {
+        Self { place: Place::Packs, name: String::new() }
+    }
+
+    /// The path of the run's folder.
+    pub fn run_folder() -> Self {
+        Self { place: Place::RunFolder, name: String::new() }
     }
 
     /// What a run has under the key. Tags are a list, no tags are a missing value.
@@ -130,6 +181,8 @@ impl Key {
             Place::Field => field(&self.name, run).map(Cow::Owned),
             Place::Params => look_up(params, &self.name).map(Cow::Borrowed),
             Place::Metrics => look_up(metrics, &self.name).map(Cow::Borrowed),
+            Place::Packs => Some(Cow::Owned(run.start.packs.as_slice().into())),
+            Place::RunFolder => run.start.run_folder.as_ref().map(|folder| Cow::Owned(folder.path.as_str().into())),
             Place::Environment => run.start.environment.get(&self.name).map(|text| Cow::Owned(text.as_str().into())),
             Place::ParamsOrMetrics => {
                 look_up(params, &self.name).or_else(|| look_up(metrics, &self.name)).map(Cow::Borrowed)
@@ -203,6 +256,8 @@ enum Test {
     Compare(Operator, Value),
     In(Vec<Value>),
     Contains(String),
+    /// What no filter can say, but a prefix of a name means.
+    Begins(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,6 +290,7 @@ impl Test {
             Self::Compare(operator, literal) => operator.holds(value, literal),
             Self::In(list) => list.iter().any(|literal| Operator::Equal.holds(value, literal)),
             Self::Contains(part) => value.as_str().is_some_and(|text| text.contains(part)),
+            Self::Begins(part) => value.as_str().is_some_and(|text| text.starts_with(part)),
         }
     }
 }

@@ -1,0 +1,624 @@
+//! Merges journals and small segments into segments.
+//!
+//! The order is the promise: the new segment is written, flushed, named and read back before anything that it replaces
+//! is removed. `schema/store.md` tells why a crash at any point leaves every record in at least one file, and how a
+//! reader that is under way meanwhile misses none.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::Store;
+use super::run_files::{JournalFile, RunFiles, change_mark};
+use super::slot::{FOLDER, JOURNAL_ENDING, JOURNALS, Slot, SlotNote, TEMPORARY, free_journal, slot_notes};
+use crate::error::{Error, Result};
+use crate::id::{RunId, random_name};
+use crate::index::JournalTail;
+use crate::journal::HEADER_BYTES;
+use crate::segment::{
+    BLOCK_ROWS, Block, Class, EncodedBlock, Fields, Row, SEGMENT_ENDING, Segment, SegmentWriter, Source, encode_block,
+    fields_of,
+};
+use crate::storage::Lock;
+
+/// A step merges so many files at most.
+const STEP_FILES: usize = 16;
+/// And about so many bytes.
+const STEP_BYTES: u64 = 8 << 20;
+/// A step takes a journal that captures go on in only from this length on.
+const LONG_JOURNAL_BYTES: u64 = 256 << 10;
+/// Journals are decoded in groups of so many bytes: what a group holds in memory is some ten times that.
+const GROUP_BYTES: u64 = 6 << 20;
+/// So many rows are put together at a time.
+const DECODED_ROWS: usize = 1024;
+/// A block with fewer rows is joined with its neighbours rather than copied.
+const COPIED_ROWS: usize = BLOCK_ROWS / 2;
+
+/// How much is merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MergeExtent {
+    /// At most one level, and work for a moment: what a capture can do by the way.
+    Step,
+    /// Everything, into one segment.
+    Full,
+}
+
+/// What a merge did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct MergedRuns {
+    /// How many journals went into a segment.
+    pub journals: u64,
+    /// How many segments did.
+    pub segments: u64,
+    /// The bytes of these files.
+    pub read_bytes: u64,
+    /// The bytes of the new segment.
+    pub written_bytes: u64,
+    /// The rows in it.
+    pub rows: u64,
+    /// Leftovers of earlier merges that were removed.
+    pub leftovers: u64,
+    /// Journals that stay, because a record in them cannot be read.
+    pub unreadable: u64,
+}
+
+/// The slots that this merge holds, so that no writer appends to what it merges.
+struct Held {
+    locks: BTreeMap<String, Box<dyn Lock>>,
+    notes: Vec<SlotNote>,
+    /// The notes of busy slots could not all be read: then no journal without a note is known to be free.
+    is_unsure: bool,
+}
+
+impl Held {
+    /// Looks at the slots. The journals must have been listed before: a writer notes its journal before the first record
+    /// in it, so one that was listed with records and that no note names is nobody's.
+    fn look(store: &Store) -> Result<Self> {
+        let notes = slot_notes(&*store.storage)?;
+        Ok(Self { locks: BTreeMap::new(), is_unsure: notes.iter().any(|note| note.is_torn), notes })
+    }
+
+    /// Whether a journal may be merged; if a note names it, its slot is ours from now on.
+    fn take(&mut self, store: &Store, journal: &JournalFile) -> Result<bool> {
+        let noting: Vec<SlotNote> =
+            self.notes.iter().filter(|note| note.journal.as_ref() == Some(&journal.file.name)).cloned().collect();
+        if noting.is_empty() {
+            return Ok(!self.is_unsure && journal.file.bytes > HEADER_BYTES as u64);
+        }
+        for note in noting {
+            if self.locks.contains_key(&note.slot) {
+                continue;
+            }
+            let Some(lock) = store.storage.try_lock(&format!("{FOLDER}/{}", note.slot))? else { return Ok(false) };
+            self.locks.insert(note.slot, lock);
+        }
+        Ok(true)
+    }
+}
+
+/// Something to be merged.
+enum Input {
+    Journal(JournalFile),
+    Segment(Arc<Segment>),
+}
+
+impl Store {
+    /// Merges journals and segments. The caller holds the lock of maintenance: no other merge runs at the same time.
+    ///
+    /// Journals that writers are appending to stay as they are, and so does one with a record that cannot be read.
+    pub fn merge_runs(&self, extent: MergeExtent) -> Result<MergedRuns> {
+        self.check_writable()?;
+        let files = self.with_run_files(Ok)?;
+        let mut merged = MergedRuns::default();
+        let mut held = Held::look(self)?;
+        let mut gone: Vec<String> = Vec::new();
+        self.remove_leftovers(&files, &mut held, &mut merged, &mut gone)?;
+        let inputs = self.choose(&files, extent, &mut held)?;
+        if !inputs.is_empty() {
+            self.merge_inputs(&files, inputs, &mut held, &mut merged, &mut gone)?;
+        }
+        drop(held);
+        if !gone.is_empty() {
+            // The index is a cache: where it is busy, its rows of what is gone point nowhere.
+            let tails: Vec<JournalTail> = gone.into_iter().map(JournalTail::gone).collect();
+            let _ = self.catalog.add_to_index(&[], &tails);
+            let _ = self.update_index(false);
+        }
+        Ok(merged)
+    }
+
+    /// Merges journals, and then segments, if there are enough journals and nobody maintains the store just now.
+    ///
+    /// Whether there are enough is seen from the folder alone, so that it costs nearly nothing to ask.
+    pub fn merge_runs_step(&self) -> Result<()> {
+        let journals = self.storage.list(JOURNALS)?.into_iter().filter(|file| file.name.ends_with(JOURNAL_ENDING));
+        let (files, bytes) = journals.fold((0, 0), |(files, bytes), file| (files + 1, bytes + file.bytes));
+        if files < STEP_FILES && bytes < STEP_BYTES {
+            return Ok(());
+        }
+        let Some(_maintenance) = self.maintenance(Duration::ZERO)? else { return Ok(()) };
+        if self.merge_runs(MergeExtent::Step)?.rows > 0 {
+            self.merge_runs(MergeExtent::Step)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a segment has taken in and a killed merge has left.
+    fn remove_leftovers(
+        &self,
+        files: &RunFiles,
+        held: &mut Held,
+        merged: &mut MergedRuns,
+        gone: &mut Vec<String>,
+    ) -> Result<()> {
+        let mut free = Vec::new();
+        for file in &files.leftovers {
+            let journal = JournalFile { file: file.clone(), merged_bytes: 0 };
+            if file.name.ends_with(SEGMENT_ENDING) || held.take(self, &journal)? {
+                free.push(file.name.clone());
+            }
+        }
+        // A journal may have grown before its slot was ours.
+        free.retain(|name| {
+            let listed = files.leftovers.iter().find(|file| file.name == *name).map(|file| file.bytes);
+            self.storage.length(&format!("{JOURNALS}/{name}")).ok() == listed
+        });
+        if free.is_empty() {
+            return Ok(());
+        }
+        merged.leftovers += free.len() as u64;
+        self.remove_merged(&free, held)?;
+        gone.extend(free);
+        Ok(())
+    }
+
+    /// Removes files whose records are in a segment with a durable name.
+    fn remove_merged(&self, names: &[String], held: &mut Held) -> Result<()> {
+        for note in held.notes.iter().filter(|note| note.journal.as_ref().is_some_and(|name| names.contains(name))) {
+            if let Some(lock) = held.locks.get_mut(&note.slot) {
+                // The next writer begins a new journal.
+                free_journal(&mut **lock)?;
+            }
+        }
+        for name in names {
+            match self.storage.remove(&format!("{JOURNALS}/{name}")) {
+                Err(error) if !error.is_not_found() => return Err(error),
+                _ => {}
+            }
+        }
+        self.storage.sync_folder(JOURNALS)
+    }
+
+    fn choose(&self, files: &RunFiles, extent: MergeExtent, held: &mut Held) -> Result<Vec<Input>> {
+        let noted: HashSet<String> = held.notes.iter().filter_map(|note| note.journal.clone()).collect();
+        let mut journals: Vec<&JournalFile> = files.journals.iter().collect();
+        journals.retain(|journal| journal.file.bytes > HEADER_BYTES as u64);
+        if extent == MergeExtent::Full {
+            let mut inputs = Vec::new();
+            for journal in journals {
+                if held.take(self, journal)? {
+                    inputs.push(Input::Journal(journal.clone()));
+                }
+            }
+            // One segment of whole blocks is as good as it gets.
+            if inputs.is_empty() && files.segments.len() <= 1 {
+                return Ok(Vec::new());
+            }
+            inputs.extend(files.segments.iter().cloned().map(Input::Segment));
+            return Ok(inputs);
+        }
+        // Journals that are closed come first; those in use only once they are long.
+        journals.retain(|journal| !noted.contains(&journal.file.name) || journal.file.bytes >= LONG_JOURNAL_BYTES);
+        let mut inputs = Vec::new();
+        let mut bytes = 0;
+        for journal in journals {
+            if inputs.len() == STEP_FILES || bytes >= STEP_BYTES {
+                break;
+            }
+            if held.take(self, journal)? {
+                bytes += journal.file.bytes;
+                inputs.push(Input::Journal(journal.clone()));
+            }
+        }
+        if inputs.len() == STEP_FILES || bytes >= STEP_BYTES {
+            return Ok(inputs);
+        }
+        Ok(choose_segments(&files.segments))
+    }
+
+    fn merge_inputs(
+        &self,
+        files: &RunFiles,
+        inputs: Vec<Input>,
+        held: &mut Held,
+        merged: &mut MergedRuns,
+        gone: &mut Vec<String>,
+    ) -> Result<()> {
+        let mut sources = Vec::new();
+        let mut parts: Vec<Part> = Vec::new();
+        let mut journals = Vec::new();
+        for input in inputs {
+            match input {
+                Input::Journal(journal) => journals.push(journal),
+                // What is damaged stays, so that what is left of it can still be told from what is not.
+                Input::Segment(segment) if !is_whole(&segment) => merged.unreadable += 1,
+                Input::Segment(segment) => {
+                    merged.segments += 1;
+                    merged.read_bytes += segment.bytes;
+                    sources.push(source_of(&segment.name, segment.bytes));
+                    parts.extend((0..segment.blocks.len()).map(|block| Part::of_segment(&segment, block)));
+                }
+            }
+        }
+        let mut group: Vec<JournalFile> = Vec::new();
+        let mut group_bytes = 0;
+        let mut journals = journals.into_iter().peekable();
+        while let Some(journal) = journals.next() {
+            group_bytes += journal.file.bytes;
+            group.push(journal);
+            if group_bytes >= GROUP_BYTES || journals.peek().is_none() {
+                let read = self.read_group(&group)?;
+                merged.unreadable += group.len() as u64 - read.sources.len() as u64;
+                merged.journals += read.sources.len() as u64;
+                merged.read_bytes += read.sources.iter().map(|source| source.bytes).sum::<u64>();
+                sources.extend(read.sources);
+                parts.extend(read.blocks.into_iter().map(Part::in_memory));
+                (group, group_bytes) = (Vec::new(), 0);
+            }
+        }
+        if sources.is_empty() || (merged.journals == 0 && sources.len() == 1) {
+            return Ok(());
+        }
+        let removed: Vec<String> = sources.iter().map(|source| source.file_name(JOURNAL_ENDING)).collect();
+        // What a source was made from may still be there, if a merge was killed and a writer is in the way.
+        let inherited = files.segments.iter().filter(|segment| removed.contains(&segment.name));
+        let still_there =
+            |source: &&Source| self.storage.length(&format!("{JOURNALS}/{}", source.file_name(JOURNAL_ENDING))).is_ok();
+        let inherited: Vec<Source> = inherited.flat_map(|s| &s.sources).filter(still_there).cloned().collect();
+        for source in inherited {
+            match sources.iter_mut().find(|known| known.name == source.name && known.is_segment == source.is_segment) {
+                Some(known) => known.bytes = known.bytes.max(source.bytes),
+                None => sources.push(source),
+            }
+        }
+        sources.sort();
+        let name = format!("{}{SEGMENT_ENDING}", random_name());
+        let path = format!("{JOURNALS}/{name}");
+        // A file in tmp/ belongs to a slot: one that is ours already, or another.
+        let (slot, _lock) = match held.locks.keys().next() {
+            Some(slot) => (slot.clone(), None),
+            None => {
+                let slot = Slot::take(&*self.storage)?;
+                (slot.name().to_owned(), Some(slot))
+            }
+        };
+        let temporary = format!("{TEMPORARY}/{slot}-{}.tmp", random_name());
+        let mut writer = SegmentWriter::create(&*self.storage, temporary, self.config.store)?;
+        let mut out = Output { writer: &mut writer, waiting: Default::default(), written: Vec::new() };
+        let swept = sweep(parts, &mut out).and_then(|()| out.finish());
+        let written = match swept {
+            Ok(written) => written,
+            Err(error) => {
+                writer.discard();
+                return Err(error);
+            }
+        };
+        merged.rows = writer.rows() as u64;
+        merged.written_bytes = writer.finish(&path, sources)?;
+        self.check_written(&path, &written)?;
+        // From here on readers that have listed the folder earlier must list it again.
+        change_mark(&*self.storage, &slot)?;
+        self.remove_merged(&removed, held)?;
+        gone.extend(removed);
+        Ok(())
+    }
+
+    /// Reads a group of journals into blocks in memory. One with a record that cannot be read is left out.
+    fn read_group(&self, group: &[JournalFile]) -> Result<ReadGroup> {
+        let read = group.par_iter().map(|file| self.read_whole(file)).collect::<Result<Vec<_>>>()?;
+        let mut sources = Vec::new();
+        let mut by_run: BTreeMap<RunId, Vec<Fields>> = BTreeMap::new();
+        for (source, records) in read.into_iter().flatten() {
+            sources.push(source);
+            for (run, fields) in records {
+                by_run.entry(run).or_default().push(fields);
+            }
+        }
+        let by_run: Vec<(RunId, Vec<Fields>)> = by_run.into_iter().collect();
+        let rows: Vec<Row> = by_run.into_par_iter().map(|(run, records)| Row::new(run, records)).collect();
+        let mut by_class: BTreeMap<Class, Vec<Row>> = BTreeMap::new();
+        for row in rows {
+            by_class.entry(row.class()).or_default().push(row);
+        }
+        let mut blocks = Vec::new();
+        for (class, rows) in by_class {
+            let encoded: Vec<EncodedBlock> =
+                rows.par_chunks(BLOCK_ROWS).map(|rows| encode_block(class, rows)).collect();
+            // What is decoded again must be what was read, before anything relies on it.
+            for (block, rows) in encoded.iter().zip(rows.chunks(BLOCK_ROWS)) {
+                check_block(block, rows)?;
+            }
+            blocks.extend(encoded);
+        }
+        Ok(ReadGroup { sources, blocks })
+    }
+
+    /// All records of a journal; `None` where one of them cannot be read.
+    fn read_whole(&self, file: &JournalFile) -> Result<Option<ReadJournal>> {
+        let (journal, problem) = self.read_unmerged(file)?;
+        let (Some(journal), None) = (journal, problem) else { return Ok(None) };
+        let end = journal.from + journal.bytes.len() as u64;
+        let (values, problems) = self.values_of(&journal);
+        // The beginning of a record at the very end is one that no capture returned for; who could go on in it is known
+        // to be gone.
+        if problems.iter().any(|problem| !problem.unfinished) || self.is_noted_beyond(file, &problems)? {
+            return Ok(None);
+        }
+        let records = values.into_par_iter().map(fields_of).collect::<std::result::Result<Vec<_>, String>>();
+        Ok(records.ok().map(|records| (source_of(&file.file.name, end), records)))
+    }
+
+    /// Whether a note or the index says that something was flushed which is not whole: then it is damage, and verify is
+    /// to tell.
+    fn is_noted_beyond(&self, file: &JournalFile, problems: &[super::JournalProblem]) -> Result<bool> {
+        let notes = super::slot::notes(&*self.storage)?.into_iter().map(|note| (note.journal, note.bytes));
+        let indexed = self.catalog.ask_index(|index| index.journals()).unwrap_or_default();
+        let known = notes.chain(indexed.into_iter().map(|journal| (journal.name, journal.bytes)));
+        let flushed = known.filter(|(name, _)| *name == file.file.name).map(|(_, bytes)| bytes).max().unwrap_or(0);
+        Ok(file.file.bytes < flushed || problems.iter().any(|problem| problem.offset < flushed))
+    }
+
+    /// Reads a new segment back and compares it with what was meant to be in it.
+    fn check_written(&self, path: &str, written: &[[u8; 32]]) -> Result<()> {
+        let segment = Arc::new(Segment::open(&self.storage, path, self.config.store)?);
+        if segment.blocks.len() != written.len() {
+            return Err(self.not_as_written(path));
+        }
+        let blocks: Vec<usize> = (0..written.len()).collect();
+        let check = |number: &usize| -> Result<bool> {
+            let summary = segment.blocks.get(*number).ok_or_else(|| self.not_as_written(path))?;
+            let bytes = segment.copy_of(summary)?.bytes;
+            Ok(written.get(*number) == Some(blake3::hash(&bytes).as_bytes()))
+        };
+        let is_right = blocks.par_iter().map(check).collect::<Result<Vec<bool>>>()?;
+        if is_right.into_iter().all(|right| right) { Ok(()) } else { Err(self.not_as_written(path)) }
+    }
+
+    fn not_as_written(&self, what: &str) -> Error {
+        Error::damaged(self.storage.full_path(what), "it does not read back as it was written; nothing was removed")
+    }
+}
+
+/// A journal as the source of a segment, and its records.
+type ReadJournal = (Source, Vec<(RunId, Fields)>);
+
+struct ReadGroup {
+    sources: Vec<Source>,
+    blocks: Vec<EncodedBlock>,
+}
+
+fn source_of(name: &str, bytes: u64) -> Source {
+    let is_segment = name.ends_with(SEGMENT_ENDING);
+    Source { name: name.chars().take(16).collect(), is_segment, bytes }
+}
+
+/// The small segments of one tier, if they are enough: each tier has eight times the rows of the one before.
+fn choose_segments(segments: &[Arc<Segment>]) -> Vec<Input> {
+    let mut tiers: BTreeMap<u32, Vec<&Arc<Segment>>> = BTreeMap::new();
+    for segment in segments {
+        let rows: u64 = segment.blocks.iter().map(|block| block.rows as u64).sum();
+        tiers.entry(rows.max(1).ilog2() / 3).or_default().push(segment);
+    }
+    for (_, mut tier) in tiers {
+        tier.sort_by_key(|segment| segment.blocks.iter().map(|block| block.first).min());
+        let mut bytes = 0;
+        let fits = |segment: &&&Arc<Segment>| {
+            bytes += segment.bytes;
+            bytes <= STEP_BYTES
+        };
+        let chosen: Vec<Input> =
+            tier.iter().take(STEP_FILES).take_while(fits).map(|segment| Input::Segment(Arc::clone(segment))).collect();
+        if chosen.len() >= STEP_FILES / 2 {
+            return chosen;
+        }
+    }
+    Vec::new()
+}
+
+/// Decodes a block again and compares it with the rows that it was made of.
+fn check_block(block: &EncodedBlock, rows: &[Row]) -> Result<()> {
+    let opened = Block::in_memory(block)?;
+    decode_rows(&opened, 0..0)?;
+    let slices: Vec<usize> = (0..rows.len()).step_by(DECODED_ROWS).collect();
+    let is_same = |from: &usize| -> Result<bool> {
+        let expected = rows.get(*from..rows.len().min(from + DECODED_ROWS)).unwrap_or_default();
+        let back = decode_rows(&opened, *from..from + expected.len())?;
+        Ok(back.len() == expected.len() && back.iter().zip(expected).all(|(a, b)| a.is_same(b)))
+    };
+    let same = slices.par_iter().map(is_same).collect::<Result<Vec<bool>>>()?;
+    if same.into_iter().all(|same| same) && opened.summary.rows == rows.len() {
+        return Ok(());
+    }
+    Err(Error::damaged("a new segment", "a block does not decode to what was encoded; nothing was removed"))
+}
+
+fn decode_rows(block: &Block, wanted: std::ops::Range<usize>) -> Result<Vec<Row>> {
+    let mut damage = None;
+    let rows = block.rows(wanted, &mut |error| damage = Some(error));
+    damage.map_or(Ok(rows), Err)
+}
+
+/// The rows of a block that is being merged, a few of them in memory.
+struct Cursor {
+    block: Block,
+    next: usize,
+    rows: std::iter::Peekable<std::vec::IntoIter<Row>>,
+}
+
+impl Cursor {
+    fn new(block: Block) -> Result<Self> {
+        let mut cursor = Self { block, next: 0, rows: Vec::new().into_iter().peekable() };
+        cursor.fill()?;
+        Ok(cursor)
+    }
+
+    fn fill(&mut self) -> Result<()> {
+        if self.rows.peek().is_none() && self.next < self.block.summary.rows {
+            let end = self.block.summary.rows.min(self.next + DECODED_ROWS);
+            self.rows = decode_rows(&self.block, self.next..end)?.into_iter().peekable();
+            self.next = end;
+        }
+        Ok(())
+    }
+
+    fn run(&mut self) -> Option<RunId> {
+        self.rows.peek().map(|row| row.run)
+    }
+
+    fn take(&mut self, run: RunId) -> Result<Option<Row>> {
+        let row = self.rows.next_if(|row| row.run == run);
+        self.fill()?;
+        Ok(row)
+    }
+}
+
+/// Whether every part of a segment can be read.
+fn is_whole(segment: &Arc<Segment>) -> bool {
+    (0..segment.blocks.len()).into_par_iter().all(|number| {
+        let mut is_damaged = false;
+        let block = segment.block(number);
+        block.is_ok_and(|block| {
+            block.check(&mut |_| is_damaged = true);
+            !is_damaged
+        })
+    })
+}
+
+/// A block to be merged.
+struct Part {
+    first: RunId,
+    last: RunId,
+    rows: usize,
+    class: Class,
+    from: From,
+}
+
+enum From {
+    Segment(Arc<Segment>, usize),
+    Memory(EncodedBlock),
+}
+
+impl Part {
+    fn of_segment(segment: &Arc<Segment>, number: usize) -> Self {
+        let summary = segment.blocks.get(number);
+        let id = RunId([0; 16]);
+        Self {
+            first: summary.map_or(id, |summary| summary.first),
+            last: summary.map_or(id, |summary| summary.last),
+            rows: summary.map_or(0, |summary| summary.rows),
+            class: summary.map_or(Class::Run, |summary| summary.class),
+            from: From::Segment(Arc::clone(segment), number),
+        }
+    }
+
+    fn in_memory(block: EncodedBlock) -> Self {
+        let summary = &block.summary;
+        let (first, last, rows, class) = (summary.first, summary.last, summary.rows, summary.class);
+        Self { first, last, rows, class, from: From::Memory(block) }
+    }
+
+    fn open(&self) -> Result<Block> {
+        match &self.from {
+            From::Segment(segment, number) => segment.block(*number),
+            From::Memory(block) => Block::in_memory(block),
+        }
+    }
+
+    /// The block as it is.
+    fn into_encoded(self) -> Result<EncodedBlock> {
+        match self.from {
+            From::Segment(segment, number) => {
+                let no_such = || Error::damaged(segment.path(), "it has no such block");
+                segment.copy_of(segment.blocks.get(number).ok_or_else(no_such)?)
+            }
+            From::Memory(block) => Ok(block),
+        }
+    }
+}
+
+/// Where merged rows go.
+struct Output<'w, 's> {
+    writer: &'w mut SegmentWriter<'s>,
+    /// Rows that wait to be enough for a block, by class.
+    waiting: [Vec<Row>; 3],
+    /// The hash of each block.
+    written: Vec<[u8; 32]>,
+}
+
+impl Output<'_, '_> {
+    fn push(&mut self, row: Row) -> Result<()> {
+        let class = row.class();
+        let Some(waiting) = self.waiting.get_mut(class as usize) else { return Ok(()) };
+        waiting.push(row);
+        if waiting.len() == BLOCK_ROWS { self.flush(class) } else { Ok(()) }
+    }
+
+    fn flush(&mut self, class: Class) -> Result<()> {
+        let Some(waiting) = self.waiting.get_mut(class as usize) else { return Ok(()) };
+        let rows = std::mem::take(waiting);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let block = encode_block(class, &rows);
+        check_block(&block, &rows)?;
+        self.copy(block)
+    }
+
+    fn copy(&mut self, block: EncodedBlock) -> Result<()> {
+        self.written.push(*blake3::hash(&block.bytes).as_bytes());
+        self.writer.push(block)
+    }
+
+    fn finish(mut self) -> Result<Vec<[u8; 32]>> {
+        for class in [Class::Run, Class::Orphan, Class::Forgotten] {
+            self.flush(class)?;
+        }
+        Ok(self.written)
+    }
+}
+
+/// Goes through all blocks in the order of ids: blocks that overlap with no other are copied, all others merged row by
+/// row. As many blocks are in memory as overlap at one place.
+fn sweep(mut parts: Vec<Part>, out: &mut Output<'_, '_>) -> Result<()> {
+    parts.sort_by_key(|part| std::cmp::Reverse(part.first));
+    let mut open: Vec<Cursor> = Vec::new();
+    loop {
+        let next = open.iter_mut().filter_map(Cursor::run).min();
+        let coming = parts.last().map(|part| part.first);
+        let run = match (next, coming) {
+            (None, None) => return Ok(()),
+            (Some(next), coming) if coming.is_none_or(|coming| next < coming) => next,
+            (next, Some(_)) => {
+                let Some(part) = parts.pop() else { return Ok(()) };
+                let is_alone = next.is_none_or(|next| part.last < next)
+                    && parts.last().is_none_or(|other| part.last < other.first);
+                if is_alone && part.class == Class::Run && part.rows >= COPIED_ROWS {
+                    out.flush(Class::Run)?;
+                    out.copy(part.into_encoded()?)?;
+                } else {
+                    open.push(Cursor::new(part.open()?)?);
+                }
+                continue;
+            }
+            (Some(next), None) => next,
+        };
+        let same = open.iter_mut().map(|cursor| cursor.take(run)).collect::<Result<Vec<Option<Row>>>>()?;
+        open.retain_mut(|cursor| cursor.run().is_some());
+        if let Some(row) = Row::join(same.into_iter().flatten().collect()) {
+            out.push(row)?;
+        }
+    }
+}
