@@ -87,7 +87,8 @@ fn short_time(time: &str) -> String {
     time.chars().take(19).collect::<String>().replace('T', " ")
 }
 
-fn text_rows(listed: &[Listed<'_>]) -> Vec<Vec<String>> {
+/// Runs as a table's rows, the heading first.
+pub fn text_rows(listed: &[Listed<'_>]) -> Vec<Vec<String>> {
     let has_file = listed.iter().any(|one| one.file.is_some());
     let mut heading = vec!["RUN", "TIME", "SWEEP", "SNAPSHOT", "FILES", "PARAMS", "METRICS", "TAGS"];
     if has_file {

@@ -5,6 +5,7 @@ mod cat;
 mod completions;
 mod context;
 mod diff;
+mod forget;
 mod gc;
 mod init;
 mod list;
@@ -51,6 +52,7 @@ enum Command {
     Diff(diff::Arguments),
     Restore(restore::Arguments),
     Report(report::Arguments),
+    Forget(forget::Arguments),
     Verify(verify::Arguments),
     Reindex(reindex::Arguments),
     Gc(gc::Arguments),
@@ -80,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Diff(arguments) => diff::run(&context, &arguments),
         Command::Restore(arguments) => restore::run(&context, arguments),
         Command::Report(arguments) => report::run(&context, &arguments),
+        Command::Forget(arguments) => forget::run(&context, arguments),
         Command::Verify(arguments) => verify::run(&context, &arguments),
         Command::Reindex(arguments) => reindex::run(&context, &arguments),
         Command::Gc(arguments) => gc::run(&context, &arguments),

@@ -3,6 +3,7 @@
 pub mod capture;
 pub mod diff;
 pub mod find_run;
+pub mod forget;
 pub mod gc;
 mod git_commit;
 pub mod list;
