@@ -7,6 +7,7 @@ mod context;
 mod diff;
 mod forget;
 mod gc;
+mod import;
 mod init;
 mod list;
 mod log;
@@ -52,6 +53,7 @@ enum Command {
     Diff(diff::Arguments),
     Restore(restore::Arguments),
     Report(report::Arguments),
+    Import(import::Arguments),
     Forget(forget::Arguments),
     Verify(verify::Arguments),
     Reindex(reindex::Arguments),
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Diff(arguments) => diff::run(&context, &arguments),
         Command::Restore(arguments) => restore::run(&context, arguments),
         Command::Report(arguments) => report::run(&context, &arguments),
+        Command::Import(arguments) => import::run(&context, arguments),
         Command::Forget(arguments) => forget::run(&context, arguments),
         Command::Verify(arguments) => verify::run(&context, &arguments),
         Command::Reindex(arguments) => reindex::run(&context, &arguments),

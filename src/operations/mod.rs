@@ -6,6 +6,7 @@ pub mod find_run;
 pub mod forget;
 pub mod gc;
 mod git_commit;
+pub mod import;
 pub mod list;
 pub mod log;
 mod read_stable;

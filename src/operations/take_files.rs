@@ -301,6 +301,23 @@ fn try_read(tracked: &TrackedPath, path: &Path, writer: &Writer<'_>, include_sec
     Ok(Read { outcome, stable: content.stable, tokens })
 }
 
+/// What a snapshot would have for a file or link; `None` where it would not hold still.
+pub fn entry_of(path: &Path) -> io::Result<Option<Entry>> {
+    if path.symlink_metadata()?.is_symlink() {
+        let target = path.read_link()?;
+        let target = name_bytes(target.as_os_str()).filter(|target| is_valid_target(target)).map(<[u8]>::to_vec);
+        let target = target.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a target that cannot be stored"));
+        return Ok(Some(Entry::Symlink { target: target? }));
+    }
+    let content = read_stable(path, |file| {
+        let mut hasher = blake3::Hasher::new();
+        let bytes = io::copy(file, &mut hasher)?;
+        Ok(((ObjectId(*hasher.finalize().as_bytes()), bytes), bytes))
+    })?;
+    let (id, bytes) = content.value;
+    Ok(content.stable.then_some(Entry::File { id, bytes, executable: content.executable }))
+}
+
 /// Whether a file's content is in the store in full.
 fn is_stored(writer: &Writer<'_>, id: ObjectId, bytes: u64) -> bool {
     bytes == 0

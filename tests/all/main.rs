@@ -12,6 +12,7 @@ mod forget;
 mod formats;
 mod history;
 mod ids;
+mod import;
 mod killed;
 mod power_cut;
 mod schemas;
