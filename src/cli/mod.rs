@@ -13,6 +13,7 @@ mod list;
 mod log;
 mod output;
 mod reindex;
+mod repair;
 mod report;
 mod report_html;
 mod restore;
@@ -56,6 +57,7 @@ enum Command {
     Import(import::Arguments),
     Forget(forget::Arguments),
     Verify(verify::Arguments),
+    Repair(repair::Arguments),
     Reindex(reindex::Arguments),
     Gc(gc::Arguments),
     Completions(completions::Arguments),
@@ -87,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Import(arguments) => import::run(&context, arguments),
         Command::Forget(arguments) => forget::run(&context, arguments),
         Command::Verify(arguments) => verify::run(&context, &arguments),
+        Command::Repair(arguments) => repair::run(&context, arguments),
         Command::Reindex(arguments) => reindex::run(&context, &arguments),
         Command::Gc(arguments) => gc::run(&context, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),

@@ -11,6 +11,7 @@ pub mod list;
 pub mod log;
 mod read_stable;
 pub mod reindex;
+pub mod repair;
 pub mod report;
 pub mod restore;
 mod restore_folder;

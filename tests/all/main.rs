@@ -15,5 +15,6 @@ mod ids;
 mod import;
 mod killed;
 mod power_cut;
+mod repair;
 mod schemas;
 mod support;
