@@ -68,7 +68,15 @@ pub fn delete_originals(store: &Store, copies: &[(RunCopy, std::rc::Rc<RunStart>
         .map(|(id, _)| id)
         .collect();
     for (copy, files) in expected {
-        let mut reasons = platform::delete(&copy.tree, &files.entries, &read_back, out);
+        let is_lost = |entry: &&Entry| matches!(entry, Entry::File { id, .. } if !read_back.contains(id));
+        let lost = files.entries.values().filter(is_lost).count();
+        // The copy is the better one then, and worth more whole.
+        if lost > 0 {
+            let what = format!("{lost} of its files cannot be read back from the store, so all of it stays");
+            out.kept.push(format!("{}: {what}", copy.tree.display()));
+            continue;
+        }
+        let mut reasons = platform::delete(&copy.tree, &files.entries, out);
         let folders: BTreeSet<&TrackedPath> = files.trees.keys().flatten().collect();
         // Children before their parents. What is not empty stays by itself, and nothing is followed.
         for folder in folders.iter().rev() {
@@ -123,7 +131,7 @@ mod platform {
     use rustix::io::Errno;
 
     use super::super::super::read_stable::is_executable;
-    use super::{BTreeMap, Deleted, Entry, HashSet, ObjectId, Path, TrackedPath};
+    use super::{BTreeMap, Deleted, Entry, ObjectId, Path, TrackedPath};
 
     const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::RDONLY);
     const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
@@ -142,7 +150,6 @@ mod platform {
     pub fn delete(
         root: &Path,
         expected: &BTreeMap<TrackedPath, Entry>,
-        read_back: &HashSet<ObjectId>,
         out: &mut Deleted,
     ) -> BTreeMap<TrackedPath, String> {
         let mut reasons = BTreeMap::new();
@@ -162,7 +169,7 @@ mod platform {
                 };
             }
             let Some((_, folder)) = &parent else { continue };
-            match delete_one(folder, path.name(), entry, read_back) {
+            match delete_one(folder, path.name(), entry) {
                 Ok(Some((bytes, allocated))) => {
                     out.files += 1;
                     out.bytes += bytes;
@@ -176,12 +183,7 @@ mod platform {
         reasons
     }
 
-    fn delete_one(
-        folder: &OwnedFd,
-        name: &[u8],
-        entry: &Entry,
-        read_back: &HashSet<ObjectId>,
-    ) -> Result<Option<(u64, u64)>, String> {
+    fn delete_one(folder: &OwnedFd, name: &[u8], entry: &Entry) -> Result<Option<(u64, u64)>, String> {
         let refused = |error: io::Error| format!("it cannot be deleted ({})", error.kind());
         let changed = || "it has changed since it was stored".to_owned();
         let unlink = || unlinkat(folder.as_fd(), name, AtFlags::empty()).map_err(|e| refused(e.into()));
@@ -204,9 +206,6 @@ mod platform {
             Err(Errno::LOOP) => return Err(changed()),
             Err(error) => return Err(format!("it cannot be read ({})", io::Error::from(error).kind())),
         };
-        if !read_back.contains(&id) {
-            return Err("its content cannot be read back from the store".to_owned());
-        }
         let before = file.metadata().map_err(refused)?;
         if !before.is_file() || before.len() != bytes || is_executable(&before) != executable {
             return Err(changed());
@@ -252,13 +251,12 @@ mod platform {
 
 #[cfg(not(unix))]
 mod platform {
-    use super::{BTreeMap, Deleted, Entry, HashSet, ObjectId, Path, TrackedPath};
+    use super::{BTreeMap, Deleted, Entry, Path, TrackedPath};
 
     /// Deletes nothing: without handles of folders, what is checked could be another file than what is deleted.
     pub fn delete(
         _root: &Path,
         expected: &BTreeMap<TrackedPath, Entry>,
-        _read_back: &HashSet<ObjectId>,
         _out: &mut Deleted,
     ) -> BTreeMap<TrackedPath, String> {
         let why = "originals are deleted on Unix systems alone";

@@ -132,7 +132,7 @@ impl KnownRuns {
                 }
             };
             let found = compare(&entries, &files.entries);
-            if found.other.is_empty() && (found.is_whole || is_made_of) || is_made_of && found.is_half_deleted {
+            if found.other.is_empty() && found.is_whole || is_made_of && found.is_half_deleted {
                 return Ok(Standing::Stored(Rc::clone(start), Rc::new(files)));
             }
             other.get_or_insert_with(|| match found.other.as_slice() {
@@ -160,9 +160,9 @@ fn compare(here: &BTreeMap<TrackedPath, Entry>, run: &BTreeMap<TrackedPath, Entr
     let first_same = here.iter().find(|(path, entry)| run.get(*path) == Some(entry)).map(|(path, _)| path);
     // Files are deleted in the order of their paths. Where others are missing, somebody has put new code there.
     let last_missing = missing.next_back();
-    Comparison {
-        is_whole: last_missing.is_none(),
-        is_half_deleted: last_missing.is_some_and(|missing| first_same.is_some_and(|same| missing < same)),
-        other,
-    }
+    let is_half_deleted = last_missing.is_some_and(|missing| match first_same {
+        Some(same) => missing < same,
+        None => other.is_empty(),
+    });
+    Comparison { is_whole: last_missing.is_none(), is_half_deleted, other }
 }
