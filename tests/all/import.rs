@@ -281,6 +281,9 @@ fn plain_copies_stay_as_they_are_until_they_are_to_go() {
     assert_eq!(import_json(&project, 0, &["old", "--layout", "copies"])["already_imported"], json!(3));
     assert_same(&listing(&project.root()), &settled, &"it changed");
 
+    // What a kill leaves of a manifest is no part of the copy, and does not stay.
+    write(&folder.join("middle/metadata/manifest.json.0123456789abcdef.tmp"), "{\n  \"format\": \"runsnap-man");
+    write(&folder.join("newest/metadata/manifest.json"), "");
     let told = import_json(&project, 0, &["old", "--layout", "copies", "--delete-originals"]);
     assert_eq!((&told["runs"], &told["already_imported"]), (&json!([]), &json!(3)));
     let left: Vec<PathBuf> = listing(&folder).into_keys().collect();
@@ -298,7 +301,7 @@ fn plain_copies_stay_as_they_are_until_they_are_to_go() {
 #[test]
 fn runs_are_in_the_order_of_their_copies_times() {
     let project = Project::new();
-    for (age, name) in [(10, "b"), (30, "c"), (20, "a"), (20, "d")] {
+    for (age, name) in [(10, "b"), (30, "c"), (20, "a"), (20, "d"), (20, "e"), (20, "f"), (20, "g")] {
         let file = project.path(format!("old/{name}/strategy.py"));
         write(&file, format!("NAME = {name:?}\n"));
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 - age);
@@ -309,7 +312,7 @@ fn runs_are_in_the_order_of_their_copies_times() {
     // Imported in that order as well, so that each is a difference to the one before it.
     for runs in [&told["runs"], &listed["runs"]] {
         let names: Vec<&str> = runs.as_array().expect("a list").iter().filter_map(|r| r["name"].as_str()).collect();
-        assert_eq!(names, ["c", "a", "d", "b"]);
+        assert_eq!(names, ["c", "a", "d", "e", "f", "g", "b"]);
     }
     assert_eq!(listed["runs"][0]["time"], "2023-11-14T22:12:50.000000Z");
 }
@@ -374,6 +377,21 @@ fn other_content_under_a_known_name_is_named_and_left_alone() {
 }
 
 #[test]
+fn a_copy_of_a_captured_run_is_that_run() {
+    let project = Project::new();
+    project.run(["init"]).expect(0);
+    write(&project.path("code/strategy.py"), "import momentum\n");
+    project.run(["capture", "--tree", "code", "--run", "first", "--run-dir", "results/first"]).expect(0);
+    write(&project.path("old/first/strategy.py"), "import momentum\n");
+    let told = import_json(&project, 0, &["old", "--layout", "copies", "--delete-originals"]);
+    assert_eq!((&told["runs"], &told["already_imported"]), (&json!([]), &json!(1)));
+    assert_eq!(listing(&project.path("old")).len(), 1, "the emptied folder alone");
+    let settled = listing(&project.root());
+    import_json(&project, 0, &["old", "--layout", "copies", "--delete-originals"]);
+    assert_same(&listing(&project.root()), &settled, &"it changed");
+}
+
+#[test]
 fn a_half_deleted_copy_is_recognised_and_only_what_still_matches_goes() {
     for with_manifest in [true, false] {
         let project = Project::new();
@@ -385,7 +403,10 @@ fn a_half_deleted_copy_is_recognised_and_only_what_still_matches_goes() {
         for path in [".env", ".gitignore"] {
             fs::remove_file(code.join(path)).expect("removed");
         }
-        write(&code.join("package_0/module_4.py"), "edited since\n");
+        // Of the same length: only its hash tells.
+        let edited = module(4, 0).replace("LIMIT = 0", "LIMIT = 7");
+        assert_eq!(edited.len(), codes["run-001"][Path::new("package_0/module_4.py")].1.len());
+        write(&code.join("package_0/module_4.py"), edited);
         write(&code.join("package_9/new.py"), "new since\n");
         if !with_manifest {
             fs::remove_file(folder.join("run-001/metadata/manifest.json")).expect("removed");
@@ -628,10 +649,14 @@ fn import_and_kill(project: &Project, layout: &str, delay: Duration) -> bool {
 }
 
 /// So many are imported again and again while their imports are killed.
-const COPIES: usize = 10;
+const COPIES: usize = 8;
 
 /// Kills imports of one set of copies at random moments until `kills` have hit, then lets one finish.
 fn killed_again_and_again(layout: &str, kills: usize) {
+    let smooth = Project::new();
+    write_rustybt(&smooth.path("runs"), COPIES);
+    import(&smooth, &["runs", "--layout", layout, "--delete-originals"]).expect(0);
+    let expected = listing(&smooth.path("runs"));
     let mut random = 0x5eed_u64;
     let (mut hit, mut limit, mut rounds) = (0, 40_000.0f64, 0);
     while hit < kills {
@@ -671,10 +696,6 @@ fn killed_again_and_again(layout: &str, kills: usize) {
         let left = listing(&folder);
 
         // As if it had never been killed.
-        let smooth = Project::new();
-        write_rustybt(&smooth.path("runs"), COPIES);
-        import(&smooth, &["runs", "--layout", layout, "--delete-originals"]).expect(0);
-        let expected = listing(&smooth.path("runs"));
         assert_eq!(left.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
         let plain = |listing: &Listing| -> Listing {
             listing.iter().filter(|(p, _)| !p.ends_with("manifest.json")).map(|(p, v)| (p.clone(), *v)).collect()

@@ -3,9 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
 
 use runsnap::id::ObjectId;
+use runsnap::pack::Frame;
+use runsnap::pack::format::ObjectKind;
 use serde_json::{Value, json};
 
 use crate::damage::{Action, Damaged, Field, Found, cuts_and_removal, flips_around_frames, flips_in_frames, records};
@@ -65,6 +71,12 @@ fn copies(field: &Field) -> String {
     folder.to_str().expect("text").to_owned()
 }
 
+/// The pack that a run's capture wrote.
+fn pack_of(field: &Field, run: &str) -> String {
+    let shown = field.project.run(["show", run, "--json"]).expect(0).json();
+    format!("packs/{}.pack", shown["packs"][0].as_str().expect("a pack"))
+}
+
 /// Whether a content is in the working tree of one of the projects.
 fn is_in_working_tree(field: &Field, content: &[u8]) -> bool {
     ["alpha", "beta", "big"]
@@ -119,12 +131,13 @@ fn packs() {
 #[test]
 fn a_pack_of_a_newer_format_is_left_alone() {
     let field = Field::new();
-    let file = &field.files("packs")[0];
-    let damaged = field.damaged(file, Action::FlipBit(8, 1));
-    let told = repair(&damaged, &[]);
-    assert_eq!(told["set_aside"], json!([]));
-    assert!(told["problems"].to_string().contains("format version 3"), "{told:#}");
-    assert!(damaged.store.join(file).exists());
+    for file in field.files("packs") {
+        let damaged = field.damaged(&file, Action::FlipBit(8, 1));
+        let told = repair(&damaged, &[]);
+        assert_eq!(told["set_aside"], json!([]), "{told:#}");
+        assert!(told["problems"].to_string().contains("format version 3"), "{told:#}");
+        assert!(damaged.store.join(file).exists());
+    }
 }
 
 #[test]
@@ -179,6 +192,64 @@ fn a_damaged_pack_is_set_aside_and_what_depends_on_it_stays_readable() {
         damaged.run(&["capture", "--tree", "alpha", "--run", "later", "--quiet"]).expect(0);
         damaged.run(&["show", "later"]).expect(0);
     }
+}
+
+#[test]
+fn a_lost_snapshot_is_made_again_from_its_tree() {
+    let field = Field::new();
+    let mut tried = 0;
+    for file in field.files("packs") {
+        let pack = field.pack(&file);
+        let is_snapshot =
+            |frame: &&Frame| pack.objects[frame.objects.clone()].iter().all(|o| o.kind == ObjectKind::Snapshot);
+        for frame in pack.frames.iter().filter(is_snapshot) {
+            let damaged = field.damaged(&file, Action::Flip(frame.offset + frame.stored_bytes / 2));
+            assert!(!damaged.look().hit.is_empty(), "{}", damaged.what);
+            assert_eq!(repair(&damaged, &[])["problems"], json!([]), "{}", damaged.what);
+            assert!(damaged.look().hit.is_empty(), "{}", damaged.what);
+            tried += 1;
+        }
+    }
+    assert!(tried > 1, "{tried}");
+}
+
+#[test]
+fn lost_trees_are_made_again_from_the_list_in_the_run_folder() {
+    let field = Field::new();
+    // The working tree has moved on, so it is no copy of the run any more.
+    field.project.write("big/main.py", "VERSION = 3\n");
+    let file = pack_of(&field, "big-2");
+    let pack = field.pack(&file);
+    let has_trees = |frame: &&Frame| {
+        pack.objects[frame.objects.clone()]
+            .iter()
+            .all(|o| o.kind != ObjectKind::Chunk && o.kind != ObjectKind::ChunkList)
+    };
+    let frames: Vec<&Frame> = pack.frames.iter().filter(has_trees).collect();
+    let damaged = field.damaged(&file, Action::Flip(frames[0].offset + 3));
+    frames[1..].iter().for_each(|frame| Action::Flip(frame.offset + 3).apply(&damaged.store.join(&file)));
+    assert!(damaged.look().hit.contains_key("big-2"));
+    assert_eq!(repair(&damaged, &[])["problems"], json!([]));
+    assert!(damaged.look().hit.is_empty());
+}
+
+#[test]
+fn single_chunks_of_a_large_file_come_back_from_another_version() {
+    let field = Field::new();
+    let file = pack_of(&field, "big-1");
+    let mut prices = fs::read(field.project.path("big/prices.csv")).expect("there");
+    let end = prices.len() - 6;
+    prices[end..].copy_from_slice(b"later\n");
+    field.project.write("big/prices.csv", prices);
+    let pack = field.pack(&file);
+    let has_chunks =
+        |frame: &&Frame| pack.objects[frame.objects.clone()].iter().filter(|o| o.kind == ObjectKind::Chunk).count() > 2;
+    let frame = pack.frames.iter().find(has_chunks).expect("a frame of chunks");
+    let damaged = field.damaged(&file, Action::Flip(frame.offset + 3));
+    let found = repair(&damaged, &[])["found_objects"].as_u64().expect("a number");
+    // No file in the working tree is what was lost, yet most chunks of one are.
+    assert!(found >= 2, "{found}");
+    assert!(damaged.look().hit.contains_key("big-1"));
 }
 
 #[test]
@@ -319,9 +390,9 @@ fn files_of_run_folders_are_made_again_unless_somebody_edited_them() {
 #[test]
 fn a_dry_run_changes_nothing() {
     let field = Field::with_index();
-    let files = field.files("packs");
-    let damaged = field.damaged(&files[0], Action::Flip(60));
-    Action::Remove.apply(&damaged.store.join(&files[3]));
+    let first = pack_of(&field, "alpha-1");
+    let damaged = field.damaged(&first, Action::Flip(field.pack(&first).frames[0].offset + 3));
+    Action::Remove.apply(&damaged.store.join(pack_of(&field, "beta-2")));
     let journal = &field.files("runs")[0];
     let place = records(&field.project.store().join(journal))[1].0 + 30;
     Action::Flip(place).apply(&damaged.store.join(journal));
@@ -329,7 +400,7 @@ fn a_dry_run_changes_nothing() {
     let told = repair(&damaged, &["--dry-run"]);
     assert_eq!(tree(&damaged.store), before);
     assert_eq!((&told["dry_run"], &told["mended_records"]), (&json!(true), &json!(1)));
-    assert_eq!(told["set_aside"].as_array().map(Vec::len), Some(1), "{told:#}");
+    assert_eq!(told["set_aside"], json!([damaged.store.join(journal), damaged.store.join(&first)]));
     let text = damaged.run(&["repair"]).stdout;
     assert!(text.contains("1 record mended") && text.contains("set aside"), "{text}");
     assert!(damaged.run(&["repair"]).stdout.starts_with("Nothing to repair\n"));
@@ -345,4 +416,44 @@ fn a_whole_store_is_left_alone() {
     assert_eq!((told.stdout.as_str(), told.stderr.as_str()), ("Nothing to repair\nNothing is wrong\n", ""));
     assert_eq!(tree(&project.store()), before);
     project.run(["repair", "--from", "nowhere"]).expect_line(2, &["nowhere"]);
+}
+
+#[test]
+fn a_repair_may_be_killed_and_run_again() {
+    let field = Field::new();
+    let (first, second) = (pack_of(&field, "alpha-1"), pack_of(&field, "big-1"));
+    let journal = &field.files("runs")[0];
+    let place = records(&field.project.store().join(journal))[1].0 + 30;
+    let last_frame = |file: &str| field.pack(file).frames.last().map(|frame| frame.offset + 3).expect("frames");
+    let (mut random, mut limit, mut killed) = (0x5eed_u64, 80_000.0f64, 0);
+    for _ in 0..8 {
+        let damaged = field.damaged(&first, Action::Flip(last_frame(&first)));
+        Action::Flip(last_frame(&second)).apply(&damaged.store.join(&second));
+        Action::Flip(place).apply(&damaged.store.join(journal));
+        let mut hit = damaged.look().hit;
+        for _ in 0..3 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let mut command = field.project.command(["repair", "--json", "--store"]);
+            command.arg(&damaged.store).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut child = command.spawn().expect("it starts");
+            thread::sleep(Duration::from_micros((limit * ((random >> 33) % 1_000) as f64 / 1_000.0) as u64));
+            child.kill().expect("its own child");
+            let is_killed = child.wait().expect("it ended").signal() == Some(9);
+            killed += usize::from(is_killed);
+            limit *= if is_killed { 1.15 } else { 0.8 };
+            let now = damaged.look().hit;
+            for (run, lost) in &now {
+                assert!(
+                    hit.get(run).is_some_and(|before| lost.is_subset(before)),
+                    "{run}: {lost:?} were readable before"
+                );
+            }
+            hit = now;
+        }
+        repair(&damaged, &[]);
+        let after = damaged.look();
+        assert_eq!(after.named(), after.hit(), "{:?}", after.problems);
+        assert_settled(&damaged, &[]);
+    }
+    assert!(killed > 4, "{killed}");
 }

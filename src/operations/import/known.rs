@@ -118,8 +118,14 @@ impl KnownRuns {
         let named = name.as_ref().and_then(|name| self.by_name.get(name)).map(Vec::as_slice).unwrap_or_default();
         let mut candidates: Vec<&Rc<RunStart>> = made_of.into_iter().collect();
         candidates.extend(named.iter().filter(|start| made_of.is_none_or(|made| made.run != start.run)));
-        if candidates.is_empty() {
-            return Ok(Standing::New);
+        // What was emptied, and is not known to be the rest of a run, is no copy of anything.
+        if candidates.is_empty() || made_of.is_none() && tree.files.is_empty() {
+            return match name {
+                Some(name) if !tree.files.is_empty() && store.look_before_capture(Some(&name), "")?.0 => {
+                    Ok(Standing::Refused(format!("the name {name} belonged to a run that was forgotten or lost")))
+                }
+                _ => Ok(Standing::New),
+            };
         }
         let entries = tree.hash();
         let mut other = None;

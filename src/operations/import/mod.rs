@@ -179,13 +179,20 @@ pub fn import(store: &Store, found: Found, options: &ImportOptions, progress: &d
     let _lock = lock(store)?;
     let known = KnownRuns::new(store, store.runs()?, &found.sources);
     let out = Imported { store: store.storage().root().to_owned(), ..Imported::default() };
-    let mut importing = Importing { store, options, known, out, deletions: Vec::new(), is_flushed: false, last: None };
+    let mut importing =
+        Importing { store, options, known, out, deletions: Vec::new(), is_flushed: false, last: None, warned: 0 };
     progress.begin("Importing", found.seen.iter().flatten().map(|one| one.files).sum());
     for (source, seen) in found.sources.iter().zip(found.seen) {
         let project = project_of(&store_folder, &project_root_of(&source.folder, &options.current_folder));
         importing.import_source(source, seen, &project, progress)?;
     }
     progress.end();
+    if importing.warned > 0 {
+        let runs = importing.warned;
+        let note =
+            format!("{runs} of the runs have warnings, such as secrets in their code: `runsnap show RUN` tells them");
+        importing.out.notes.push(note);
+    }
     Ok(importing.out)
 }
 
@@ -208,6 +215,8 @@ struct Importing<'s> {
     is_flushed: bool,
     /// The time of the last run that was made, in nanoseconds.
     last: Option<u64>,
+    /// How many runs have warnings in their records.
+    warned: u64,
 }
 
 /// Copies whose content is on its way into one pack.
@@ -316,14 +325,6 @@ impl<'s> Importing<'s> {
     /// Reads a copy, hands what is new to the store, and makes the run's record.
     fn take(&mut self, batch: &mut Batch<'s>, source: &Source, one: Seen, tree: Tree, project: &Project) -> Result<()> {
         let Seen { copy, metadata, time, .. } = one;
-        let name = run_name(&copy);
-        if let Some(name) = name.as_ref().filter(|name| self.is_taken(batch, name, project)) {
-            self.problem(
-                &copy,
-                &format!("the name {name} belongs to a run that was forgotten, lost or captured meanwhile"),
-            );
-            return Ok(());
-        }
         let mut selection = Selection::new(TrackedBy::Tree);
         (selection.files, selection.left_out) = (tree.files, tree.left_out);
         selection.warnings.extend(metadata.warning.clone());
@@ -341,7 +342,7 @@ impl<'s> Importing<'s> {
         let nanoseconds = self.next_time(time);
         let entry_point = metadata.entry_point(&taking.entries);
         let mut start = RunStart {
-            name,
+            name: run_name(&copy),
             sweep: self.options.sweep.clone(),
             entry_point,
             params: metadata.params,
@@ -357,12 +358,6 @@ impl<'s> Importing<'s> {
         batch.bytes += start.bytes;
         batch.runs.push((copy, start));
         Ok(())
-    }
-
-    /// Whether a name belongs to another run, one that was forgotten included.
-    fn is_taken(&self, batch: &Batch<'s>, name: &str, project: &Project) -> bool {
-        batch.runs.iter().any(|(_, start)| start.name.as_deref() == Some(name))
-            || self.store.look_before_capture(Some(name), &project.path).is_ok_and(|(is_taken, _)| is_taken)
     }
 
     /// A run's time in nanoseconds, a little later than that of the run before where both have the same.
@@ -383,6 +378,10 @@ impl<'s> Importing<'s> {
 
     fn write_manifest(&mut self, copy: &RunCopy, start: &RunStart) {
         let manifest = Manifest::of(start, self.store.config().store).encode();
+        // A captured run has its manifest elsewhere, and is not known by one here.
+        if start.imported.is_none() {
+            return;
+        }
         if !self.has_manifest(copy) || run_folder::manifest_state(&copy.folder, &manifest) != ManifestState::Missing {
             return;
         }
@@ -413,6 +412,7 @@ impl<'s> Importing<'s> {
             // Another folder may have a copy of the same name.
             self.known.add(Rc::clone(&start));
             self.write_manifest(&copy, &start);
+            self.warned += u64::from(!start.warnings.is_empty());
             self.out.runs.push(ImportedRun {
                 run: start.run,
                 name: start.name.clone(),

@@ -68,6 +68,11 @@ fn read(store: &Store, name: &str, problems: &[&JournalProblem], flushed: Option
 }
 
 impl DamagedJournal {
+    /// Where it is, for people.
+    pub fn path(&self, store: &Store) -> String {
+        store.storage().full_path(&format!("{JOURNALS}/{}", self.name)).display().to_string()
+    }
+
     /// The records that no journal has in a readable form.
     pub fn missing<'j>(&'j self, known: &'j [RunRecord]) -> impl Iterator<Item = &'j RunRecord> {
         self.mended.iter().filter(|record| !known.contains(record))

@@ -84,6 +84,7 @@ pub fn repair(mut store: Store, options: &RepairOptions, progress: &dyn Progress
     if options.dry_run {
         let known = journals::known_records(&store, &damaged)?;
         out.mended_records = damaged.iter().map(|journal| journal.missing(&known).count() as u64).sum();
+        out.set_aside = damaged.iter().filter(|journal| journal.lost_places == 0).map(|j| j.path(&store)).collect();
     } else if !damaged.is_empty() {
         journals::repair(&store, &damaged, &mut out)?;
         runs = store.runs()?;
@@ -125,7 +126,7 @@ fn find_lost(
     out: &mut Repaired,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let places = search::places(runs, &options.from);
+    let places = search::places(store, runs, &options.from);
     let mut stored = HashSet::new();
     for _ in 0..MAX_ROUNDS {
         let lost = Lost::of(store, runs, &examined);

@@ -57,14 +57,15 @@ pub fn examine(store: &Store, is_complete: bool, progress: &dyn Progress) -> Res
     let packs = store.catalog().packs();
     let mut examined = Examined::default();
     let opened: HashSet<&str> = packs.iter().map(|pack| pack.name()).collect();
+    let mut is_complete = is_complete;
     for file in list_packs(&**store.storage())?.into_iter().filter(|file| !opened.contains(file.name.as_str())) {
+        is_complete = false;
         // A newer runsnap's pack is not damaged, and another store's is none of ours.
         let path = format!("{PACKS}/{}", file.name);
         if Pack::open(&**store.storage(), &path).is_err_and(|error| error.is_damage()) {
             examined.damaged.insert(path);
         }
     }
-    let is_complete = is_complete && examined.damaged.is_empty();
     let frames: Vec<_> = packs.iter().flat_map(|pack| pack.frames.iter().map(move |frame| (pack, frame))).collect();
     progress.begin("Reading packs", frames.len() as u64);
     let states: Vec<FrameState<'_>> = frames

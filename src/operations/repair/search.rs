@@ -33,7 +33,9 @@ pub type Put<'p> = dyn FnMut(ObjectKind, ObjectId, Vec<u8>) -> Result<()> + 'p;
 
 /// The folders in which lost content may be: the user's, the projects of the runs, their folders, and where imported ones
 /// came from.
-pub fn places(runs: &Runs, named: &[PathBuf]) -> Vec<PathBuf> {
+pub fn places(store: &Store, runs: &Runs, named: &[PathBuf]) -> Vec<PathBuf> {
+    // A project that was moved together with its store is found from there.
+    let beside = store.storage().root().canonicalize().ok().and_then(|root| root.parent().map(Path::to_owned));
     let mut places = BTreeSet::new();
     let mut add = |path: &Path| {
         if let Ok(path) = path.canonicalize()
@@ -45,6 +47,9 @@ pub fn places(runs: &Runs, named: &[PathBuf]) -> Vec<PathBuf> {
     named.iter().for_each(|path| add(path));
     for run in &runs.runs {
         add(Path::new(&run.start.project.root));
+        if let Some(beside) = &beside {
+            add(&beside.join(&run.start.project.path));
+        }
         if let Some(folder) = &run.start.run_folder {
             add(Path::new(&folder.path));
         }
