@@ -65,7 +65,7 @@ pub fn error(error: &Error) {
         Error::NoSuchPath { .. } => Some("`runsnap show RUN` lists its files"),
         Error::NotEmpty { .. } => Some("choose a new folder, or --force to write into this one"),
         Error::Missing { .. } | Error::MissingBase { .. } | Error::Damaged { .. } => {
-            Some("`runsnap verify --read-data` tells what is hit")
+            Some("`runsnap verify --read-data` tells what is hit, `runsnap repair` saves what can be saved")
         }
         Error::Io { source, .. } => match source.kind() {
             io::ErrorKind::StorageFull => Some("free some space and try again: nothing that was stored is lost"),

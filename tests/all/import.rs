@@ -254,6 +254,11 @@ fn write_copies(folder: &Path) -> BTreeMap<String, Tree> {
     let mut codes = BTreeMap::new();
     for (age, name) in [(10, "newest"), (30, "oldest"), (20, "middle")] {
         write_code(&folder.join(name), 100 - age);
+        // Of several chunks, most of them the same in all copies.
+        let mut model = vec![0; 900_000];
+        blake3::Hasher::new().update(b"model").finalize_xof().fill(&mut model);
+        model[400_000] = age as u8;
+        write(&folder.join(name).join("model.bin"), model);
         let time = SystemTime::now() - Duration::from_secs(age as u64 * 86_400);
         for path in listing(&folder.join(name)).into_iter().filter(|(_, (kind, _))| *kind != "link") {
             let file = fs::File::open(folder.join(name).join(path.0)).expect("there");
@@ -389,6 +394,20 @@ fn a_copy_of_a_captured_run_is_that_run() {
     let settled = listing(&project.root());
     import_json(&project, 0, &["old", "--layout", "copies", "--delete-originals"]);
     assert_same(&listing(&project.root()), &settled, &"it changed");
+}
+
+#[test]
+fn two_copies_of_one_run_are_one_run() {
+    let project = Project::new();
+    write_copies(&project.path("old"));
+    write_copies(&project.path("older"));
+    let told = import_json(&project, 0, &["old", "older", "old/", "--layout", "copies", "--delete-originals"]);
+    assert_eq!((told["runs"].as_array().map(Vec::len), &told["already_imported"]), (Some(3), &json!(3)));
+    assert!(!project.path("old/newest/run.sh").exists() && !project.path("older/newest/run.sh").exists());
+    let told = import_json(&project, 0, &["older", "--layout", "copies", "--delete-originals"]);
+    assert_eq!((&told["runs"], &told["already_imported"]), (&json!([]), &json!(3)));
+    let shown = project.run(["show", "newest"]).expect(0).stdout;
+    assert!(shown.contains(&format!("imported     {}/newest\n", project.path("old").display())), "{shown}");
 }
 
 #[test]
