@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+use super::super::run_folder::{Manifest, own_manifests};
 use super::copies::RunCopy;
 use super::shown;
 use super::tree::{SeenBlocks, Tree, walk};
@@ -57,7 +58,7 @@ pub fn delete_originals(store: &Store, copies: &[(RunCopy, std::rc::Rc<RunStart>
                     Entry::File { id, bytes, .. } => Some((*id, *bytes)),
                     Entry::Symlink { .. } => None,
                 }));
-                expected.push((copy, files));
+                expected.push((copy, start, files));
             }
             Err(error) => out.kept.push(format!("{}: its run cannot be read back ({error})", copy.tree.display())),
         }
@@ -67,7 +68,7 @@ pub fn delete_originals(store: &Store, copies: &[(RunCopy, std::rc::Rc<RunStart>
         .filter(|(id, bytes)| fresh.read_file(*id, *bytes, |_| Ok(())).is_ok())
         .map(|(id, _)| id)
         .collect();
-    for (copy, files) in expected {
+    for (copy, start, files) in expected {
         let is_lost = |entry: &&Entry| matches!(entry, Entry::File { id, .. } if !read_back.contains(id));
         let lost = files.entries.values().filter(is_lost).count();
         // The copy is the better one then, and worth more whole.
@@ -87,28 +88,24 @@ pub fn delete_originals(store: &Store, copies: &[(RunCopy, std::rc::Rc<RunStart>
         }
         if copy.tree.is_dir() {
             let left = walk(&copy.tree, &mut SeenBlocks::new());
-            tell_what_stays(copy, left, &mut reasons, start_of(copies, copy), store, out);
+            tell_what_stays(copy, start, left, &mut reasons, store, out);
         }
     }
     Ok(())
 }
 
-fn start_of<'c>(copies: &'c [(RunCopy, std::rc::Rc<RunStart>)], copy: &RunCopy) -> Option<&'c RunStart> {
-    copies.iter().find(|(one, _)| one == copy).map(|(_, start)| &**start)
-}
-
 fn tell_what_stays(
     copy: &RunCopy,
+    start: &RunStart,
     left: Tree,
     reasons: &mut BTreeMap<TrackedPath, String>,
-    start: Option<&RunStart>,
     store: &Store,
     out: &mut Deleted,
 ) {
-    use super::super::run_folder::{Manifest, own_manifests};
-    let own = match start.filter(|_| copy.is_whole_folder()) {
-        Some(start) => own_manifests(&copy.folder, &Manifest::of(start, store.config().store).encode()),
-        None => Vec::new(),
+    let own = if copy.is_whole_folder() {
+        own_manifests(&copy.folder, &Manifest::of(start, store.config().store).encode())
+    } else {
+        Vec::new()
     };
     for (tracked, path) in left.files.iter().filter(|(_, path)| !own.contains(path)) {
         let reason = reasons.remove(tracked).unwrap_or_else(|| "it is not in the run's snapshot".to_owned());

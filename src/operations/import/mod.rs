@@ -8,10 +8,11 @@ mod copies;
 mod delete;
 mod estimate;
 mod known;
+mod look;
 mod metadata;
 mod tree;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use serde::Serialize;
@@ -22,10 +23,10 @@ use crate::error::{Error, Result};
 use crate::id::{ObjectId, RunId};
 use crate::progress::Progress;
 use crate::run_record::{
-    Imported as Origin, Layout, LeftOut, Project, RunFolder, RunRecord, RunStart, TrackedBy, check_label, time_text,
+    Imported as Origin, Layout, LeftOut, Project, RunFolder, RunRecord, RunStart, TrackedBy, time_text,
 };
-use crate::storage::{LocalStorage, Lock};
-use crate::store::location::{marked_root, project_of, project_root};
+use crate::storage::Lock;
+use crate::store::location::project_of;
 use crate::store::slot::FOLDER as WRITERS;
 use crate::store::{Files, Store, Writer};
 use crate::tracked_files::Selection;
@@ -34,9 +35,11 @@ use crate::tracked_path::TrackedPath;
 use copies::{RunCopy, Source};
 use delete::{Deleted, delete_originals, flush_store};
 use known::{KnownRuns, Standing, run_name};
+use look::Seen;
 use tree::{SeenBlocks, Tree, walk};
 
 pub use estimate::{Estimate, estimate};
+pub use look::{Found, find, project_root_of};
 
 /// Whoever holds the lock of this file imports; two at once could give one copy two runs.
 const LOCK: &str = "import";
@@ -59,14 +62,6 @@ pub struct ImportOptions {
     pub sweep: Option<String>,
     /// Their tags.
     pub tags: Vec<String>,
-}
-
-/// The copies that were found, with nothing refused among them.
-#[derive(Debug)]
-pub struct Found {
-    sources: Vec<Source>,
-    /// The copies of each, in the order of their times.
-    seen: Vec<Vec<Seen>>,
 }
 
 /// A run that was made of a copy.
@@ -113,63 +108,6 @@ pub struct Imported {
     pub notes: Vec<String>,
     /// The store.
     pub store: PathBuf,
-}
-
-/// Finds the copies to import, looks at everything in them, and refuses what must not be imported. Nothing is written;
-/// `store` is where the store is or will be.
-pub fn find(options: &ImportOptions, store: &Path, progress: &dyn Progress) -> Result<Found> {
-    if let Some(sweep) = &options.sweep {
-        check_label("sweep", sweep)?;
-    }
-    options.tags.iter().try_for_each(|tag| check_label("tag", tag))?;
-    let sources = copies::find(&options.folders, options.layout, store, &options.current_folder)?;
-    progress.begin("Looking", sources.iter().map(|source| source.copies.len() as u64).sum());
-    let seen = sources.iter().map(|source| look(source, progress)).collect::<Result<_>>()?;
-    progress.end();
-    Ok(Found { sources, seen })
-}
-
-/// The root of the project that copies belong to: that of the nearest root marker above their folder, else that of the
-/// current folder.
-pub fn project_root_of(folder: &Path, current: &Path) -> PathBuf {
-    folder.parent().and_then(marked_root).unwrap_or_else(|| project_root(current))
-}
-
-/// A copy that has been looked at. Its paths are not kept: there may be many copies, and all are looked at first.
-#[derive(Debug)]
-struct Seen {
-    copy: RunCopy,
-    files: u64,
-    metadata: metadata::Metadata,
-    time: jiff::Timestamp,
-}
-
-/// Looks at all copies of a folder, and puts them in the order of their times.
-fn look(source: &Source, progress: &dyn Progress) -> Result<Vec<Seen>> {
-    let mut seen = Vec::new();
-    for copy in &source.copies {
-        let tree = walk(&copy.tree, &mut SeenBlocks::new());
-        if let Some(path) = &tree.forbidden {
-            return Err(Error::Usage(format!("Not imported: {} is more than a copy of code", path.display())));
-        }
-        let metadata = match copy.layout {
-            Layout::Rustybt => metadata::read(&LocalStorage::new(&copy.folder)),
-            Layout::Copies => metadata::Metadata::default(),
-        };
-        let time = metadata.time.unwrap_or_else(|| newest_time(&tree, &copy.tree));
-        progress.advance(1);
-        seen.push(Seen { copy: copy.clone(), files: tree.files.len() as u64, metadata, time });
-    }
-    // Copies of one time stay in the order of their names.
-    seen.sort_by_key(|one| one.time);
-    Ok(seen)
-}
-
-/// The newest modification time in a copy, or that of its folder: not before 1970, and not in the future.
-fn newest_time(tree: &Tree, folder: &Path) -> jiff::Timestamp {
-    let newest = tree.newest.or_else(|| folder.symlink_metadata().and_then(|m| m.modified()).ok());
-    let time = newest.and_then(|time| jiff::Timestamp::try_from(time).ok()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    time.clamp(jiff::Timestamp::UNIX_EPOCH, jiff::Timestamp::now())
 }
 
 /// Imports copies. It may be killed at any time and run again: what it has done is recognised.

@@ -26,7 +26,7 @@ pub struct Tree {
     pub left_out: Vec<LeftOut>,
     /// Folders without anything in them.
     pub empty_folders: BTreeSet<TrackedPath>,
-    /// The newest modification time of a file or link.
+    /// The newest modification time of a file. Links do not count: few tools that copy them keep their times.
     pub newest: Option<SystemTime>,
     /// The lengths of files and links.
     pub bytes: u64,
@@ -84,7 +84,9 @@ pub fn walk(root: &Path, seen: &mut SeenBlocks) -> Tree {
             tree.left_out.push(leave_out(LeftOutReason::Name, Some(detail)));
         } else {
             tree.bytes += metadata.len();
-            tree.newest = tree.newest.max(metadata.modified().ok());
+            if metadata.is_file() {
+                tree.newest = tree.newest.max(metadata.modified().ok());
+            }
             tree.files.insert(path, entry.path().to_owned());
         }
     }
