@@ -641,6 +641,17 @@ fn a_file_that_is_being_written_keeps_its_copy_out() {
 }
 
 #[test]
+fn an_index_that_a_kill_left_half_made_is_made_again() {
+    let project = Project::new();
+    write_copies(&project.path("old"));
+    import(&project, &["old", "--layout", "copies"]).expect(0);
+    fs::write(project.store().join("index.sqlite"), "").expect("written");
+    project.run(["verify"]).expect(3);
+    import(&project, &["old", "--layout", "copies"]).expect(0);
+    project.run(["verify"]).expect(0);
+}
+
+#[test]
 fn one_import_at_a_time() {
     let project = Project::new();
     write_copies(&project.path("old"));

@@ -28,7 +28,7 @@ use crate::run_record::{
 use crate::storage::Lock;
 use crate::store::location::project_of;
 use crate::store::slot::FOLDER as WRITERS;
-use crate::store::{Files, Store, Writer};
+use crate::store::{Files, INDEX_PATH, Store, Writer};
 use crate::tracked_files::Selection;
 use crate::tracked_path::TrackedPath;
 
@@ -125,6 +125,12 @@ pub fn import(store: &Store, found: Found, options: &ImportOptions, progress: &d
         importing.import_source(source, seen, &project, progress)?;
     }
     progress.end();
+    // An import that was killed while it made the index has left one that cannot be read.
+    let is_index_broken =
+        store.storage().length(INDEX_PATH).is_ok() && store.catalog().ask_index(|index| index.packs()).is_none();
+    if is_index_broken && let Err(error) = store.update_index(true) {
+        progress.warn(&format!("The index is not up to date: {error}"));
+    }
     if importing.warned > 0 {
         let runs = importing.warned;
         let note =
