@@ -59,6 +59,7 @@ fn records(number: u64, numbers: &mut Numbers) -> [RunRecord; 2] {
         git_commit: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
         host: Some("host".to_owned()),
         run_folder: None,
+        imported: None,
     };
     let metrics = mapping(&[("sharpe", json!(numbers.below(30_000) as f64 / 10_000.0))]);
     let update = RunUpdate { run, time, sequence: 0, metrics, tags: Vec::new() };

@@ -111,6 +111,12 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// Another process is merging or deleting files of a store.
+    #[error("Another process maintains the store {} just now", store.display())]
+    Maintained {
+        /// The store.
+        store: PathBuf,
+    },
     /// Arguments that fit the command line's form but have no meaning.
     #[error("{0}")]
     Usage(String),

@@ -107,8 +107,32 @@ pub struct StatusOf {
 pub struct RunFolder {
     /// The folder's absolute path when the run was captured.
     pub path: String,
-    /// The first 16 hexadecimal digits of the BLAKE3 hash of `metadata/backtest_metadata.json` as written.
-    pub metadata_hash: String,
+    /// The first 16 hexadecimal digits of the BLAKE3 hash of `metadata/backtest_metadata.json`: as a capture wrote it, or as
+    /// an import found it. Absent where an import found none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_hash: Option<String>,
+}
+
+/// How copies of code lie in the folder that was imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// A folder for each run, as rustybt makes them: `code`, `metadata` and `results` in it.
+    Rustybt,
+    /// A folder for each run, all of it a copy.
+    Copies,
+}
+
+/// Where an imported run's code was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// How the copies lay.
+    pub layout: Layout,
+    /// The absolute path of the folder that was imported.
+    pub from: String,
+    /// The name of the run's folder in it.
+    #[serde(flatten)]
+    pub folder: TrackedPath,
 }
 
 /// How the tracked files were chosen.
@@ -188,6 +212,9 @@ pub struct RunStart {
     /// The run's folder, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_folder: Option<RunFolder>,
+    /// Where the code was, where it was imported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Imported>,
 }
 
 /// Later news of a run. Per field the latest wins, by time, then run, then sequence.
@@ -258,7 +285,12 @@ pub fn check_label(what: &str, label: &str) -> Result<()> {
 /// The current time in the form of the records, and as nanoseconds since 1970.
 pub fn now() -> (String, u64) {
     let now = jiff::Timestamp::now();
-    (format!("{now:.6}"), u64::try_from(now.as_nanosecond()).unwrap_or(0))
+    (time_text(now), u64::try_from(now.as_nanosecond()).unwrap_or(0))
+}
+
+/// A time in the form of the records.
+pub fn time_text(time: jiff::Timestamp) -> String {
+    format!("{time:.6}")
 }
 
 #[cfg(test)]

@@ -37,6 +37,16 @@ pub enum Entry {
     },
 }
 
+impl Entry {
+    /// The length of a file, or of a link's target.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::File { bytes, .. } => *bytes,
+            Self::Symlink { target } => target.len() as u64,
+        }
+    }
+}
+
 /// One entry of one tree: a file, a link or a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {

@@ -51,13 +51,18 @@ impl Context {
         self.problems.get()
     }
 
-    /// Opens the store to read it.
-    pub fn open(&self) -> Result<Store> {
+    /// Opens the store without a word on its damage.
+    pub fn open_quietly(&self) -> Result<Store> {
         let folder = match &self.store {
             Some(folder) => folder.clone(),
             None => find_store(&current_folder()?)?,
         };
-        let store = Store::open(&folder)?;
+        Store::open(&folder)
+    }
+
+    /// Opens the store to read it.
+    pub fn open(&self) -> Result<Store> {
+        let store = self.open_quietly()?;
         if let Some(problem) = store.config_problem() {
             output::warn(&problem.to_string());
             self.problems.set(true);

@@ -116,7 +116,7 @@ fn short_time(time: &str) -> String {
 }
 
 /// Prints the table. A long one is gone through twice, for its widths and for its lines, rather than kept in memory.
-fn print_table(runs: &Runs, listed: &[Listed]) -> Result<()> {
+pub fn print_table(runs: &Runs, listed: &[Listed]) -> Result<()> {
     let has_file = listed.iter().any(|one| one.file.is_some());
     let mut heading = vec!["RUN", "TIME", "SWEEP", "SNAPSHOT", "FILES", "PARAMS", "METRICS", "TAGS"];
     if has_file {

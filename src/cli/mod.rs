@@ -5,12 +5,15 @@ mod cat;
 mod completions;
 mod context;
 mod diff;
+mod forget;
 mod gc;
+mod import;
 mod init;
 mod list;
 mod log;
 mod output;
 mod reindex;
+mod repair;
 mod report;
 mod report_html;
 mod restore;
@@ -51,7 +54,10 @@ enum Command {
     Diff(diff::Arguments),
     Restore(restore::Arguments),
     Report(report::Arguments),
+    Import(import::Arguments),
+    Forget(forget::Arguments),
     Verify(verify::Arguments),
+    Repair(repair::Arguments),
     Reindex(reindex::Arguments),
     Gc(gc::Arguments),
     Completions(completions::Arguments),
@@ -80,7 +86,10 @@ pub fn main() -> ExitCode {
         Command::Diff(arguments) => diff::run(&context, &arguments),
         Command::Restore(arguments) => restore::run(&context, arguments),
         Command::Report(arguments) => report::run(&context, &arguments),
+        Command::Import(arguments) => import::run(&context, arguments),
+        Command::Forget(arguments) => forget::run(&context, arguments),
         Command::Verify(arguments) => verify::run(&context, &arguments),
+        Command::Repair(arguments) => repair::run(&context, arguments),
         Command::Reindex(arguments) => reindex::run(&context, &arguments),
         Command::Gc(arguments) => gc::run(&context, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),

@@ -66,11 +66,12 @@ pub fn error(error: &Error) {
         Error::NewerFormat { .. } | Error::UnknownFeature { .. } => Some("use a newer runsnap"),
         Error::UnknownRun { .. } => Some("`runsnap list --all-projects` shows all runs"),
         Error::AmbiguousRun { .. } => Some("write more of it, or the id"),
+        Error::Maintained { .. } => Some("try again later"),
         Error::NameInUse { .. } => Some("choose another --run name, or leave it out"),
         Error::NoSuchPath { .. } => Some("`runsnap show RUN` lists its files"),
         Error::NotEmpty { .. } => Some("choose a new folder, or --force to write into this one"),
         Error::Missing { .. } | Error::MissingBase { .. } | Error::Damaged { .. } => {
-            Some("`runsnap verify --read-data` tells what is hit")
+            Some("`runsnap verify --read-data` tells what is hit, `runsnap repair` saves what can be saved")
         }
         Error::Io { source, .. } => match source.kind() {
             io::ErrorKind::StorageFull => Some("free some space and try again: nothing that was stored is lost"),

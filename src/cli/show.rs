@@ -84,6 +84,9 @@ fn text(run: &Run, files: &std::collections::BTreeMap<runsnap::tracked_path::Tra
     if let Some(folder) = &start.run_folder {
         line("run folder", folder.path.clone());
     }
+    if let Some(imported) = &start.imported {
+        line("imported", format!("{}/{}", imported.from, imported.folder));
+    }
     for warning in &start.warnings {
         line("warning", warning.clone());
     }

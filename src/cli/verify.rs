@@ -47,7 +47,8 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Outcome> {
     Ok(Outcome::problems_if(!verified.problems.is_empty()))
 }
 
-fn shown(problem: &Problem) -> String {
+/// A problem as people read it.
+pub fn shown(problem: &Problem) -> String {
     let mut out = format!("problem: {}: {}\n", problem.file, problem.what);
     for (what, names) in [("runs", &problem.runs), ("files", &problem.paths)] {
         if !names.is_empty() {

@@ -18,6 +18,8 @@ pub enum EntryPointKind {
 pub enum FoundBy {
     /// It was named on the command line.
     CommandLine,
+    /// The backtest's metadata file, which somebody else wrote, says so.
+    Metadata,
 }
 
 /// The entry point of a run.

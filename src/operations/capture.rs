@@ -10,13 +10,9 @@ use super::take_files::Taking;
 use super::{git_commit, run_folder};
 use crate::entry_point::{EntryPoint, EntryPointKind, FoundBy};
 use crate::error::{Error, Result};
-use crate::id::{ObjectId, RunId, random_bytes};
-use crate::pack::format::ObjectKind;
+use crate::id::{ObjectId, RunId};
 use crate::progress::Progress;
-use crate::run_record::{
-    FileStatus, LeftOut, RunFolder, RunRecord, RunStart, StatusOf, TrackedBy, check_label, check_name, now,
-};
-use crate::snapshot::{Entry, Snapshot, build_trees};
+use crate::run_record::{LeftOut, RunFolder, RunRecord, RunStart, StatusOf, TrackedBy, check_label, check_name, now};
 use crate::store::Store;
 use crate::store::location::{project_of, project_root};
 use crate::tracked_files::walk::{IgnoreRules, walk};
@@ -137,56 +133,31 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
     let (selection, entry_point) = select(&root, &store_folder, &options.target)?;
     // The version before this one only makes differences small: when it cannot be read, whole files are stored.
     let base = newest.and_then(|snapshot| store.files_of(snapshot).ok()).unwrap_or_default();
-    let (time, nanoseconds) = now();
+    let time = now();
     let mut taking = Taking::new(selection, &base);
     taking.take_all(&mut writer, store, options.include_secrets, progress)?;
-    let trees = build_trees(&taking.entries).map_err(Error::Usage)?;
-    let mut snapshot = Snapshot { root: ObjectId::of(&[]), outside: BTreeMap::new() };
-    for tree in trees {
-        snapshot.root = tree.id;
-        let older = base.trees.get(&tree.path).copied();
-        writer.add(ObjectKind::Tree, tree.id, tree.bytes, older)?;
-    }
-    let encoded = snapshot.encode();
-    let snapshot = ObjectId::of(&encoded);
-    writer.add(ObjectKind::Snapshot, snapshot, encoded, None)?;
+    let snapshot = taking.store_snapshot(&mut writer)?;
     writer.flush_objects()?;
 
     let folder = options.run_folder.as_deref().map(std::path::absolute).transpose();
     let folder = folder.map_err(|e| Error::io("find", options.run_folder.clone().unwrap_or_default(), e))?;
-    taking.selection.left_out.sort();
-    taking.statuses.sort_by(|a, b| a.path.cmp(&b.path));
     let mut start = RunStart {
-        run: RunId::new(nanoseconds, random_bytes()),
-        time,
         name: options.name.clone(),
         sweep: options.sweep.clone(),
-        snapshot,
-        files: taking.entries.len() as u64,
-        bytes: taking.entries.values().map(length).sum(),
         new_bytes: writer.new_bytes(),
         packs: writer.new_packs().to_vec(),
-        project,
         entry_point,
-        tracked_by: taking.selection.tracked_by,
-        file_status: FileStatus::Unknown,
-        statuses: taking.statuses,
-        left_out: taking.selection.left_out,
-        warnings: taking.selection.warnings,
         params: options.params.clone(),
-        metrics: Map::new(),
         tags: options.tags.clone(),
-        outside: BTreeMap::new(),
-        environment: with_version(&options.environment),
         git_commit: git_commit::of_folder(&root),
         host: options.host.clone(),
-        run_folder: None,
+        ..taking.start_record(time, snapshot, project, &options.environment)
     };
     let mut files_for_folder = None;
     if let Some(folder) = folder {
         let metadata = run_folder::metadata(&start, store.config().store, &taking.entries);
         let path = folder.to_string_lossy().into_owned();
-        start.run_folder = Some(RunFolder { path, metadata_hash: run_folder::metadata_hash(&metadata) });
+        start.run_folder = Some(RunFolder { path, metadata_hash: Some(run_folder::metadata_hash(&metadata)) });
         files_for_folder = Some((folder, metadata));
     }
     let record = RunRecord::Start(Box::new(start));
@@ -227,13 +198,6 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
     Ok(captured)
 }
 
-/// What ran, and always the runsnap that captured it.
-fn with_version(environment: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut out = environment.clone();
-    out.entry("runsnap".to_owned()).or_insert_with(|| env!("CARGO_PKG_VERSION").to_owned());
-    out
-}
-
 fn check_options(options: &CaptureOptions) -> Result<()> {
     if let Some(name) = &options.name {
         check_name(name)?;
@@ -242,13 +206,6 @@ fn check_options(options: &CaptureOptions) -> Result<()> {
         check_label("sweep", sweep)?;
     }
     options.tags.iter().try_for_each(|tag| check_label("tag", tag))
-}
-
-fn length(entry: &Entry) -> u64 {
-    match entry {
-        Entry::File { bytes, .. } => *bytes,
-        Entry::Symlink { target } => target.len() as u64,
-    }
 }
 
 /// Chooses the files of a target.

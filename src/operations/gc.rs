@@ -64,10 +64,7 @@ pub fn gc(store: &Store, options: GcOptions, progress: &dyn Progress) -> Result<
         collected.packs_bytes = collected.packs_bytes_before;
         return Ok(collected);
     }
-    let busy = || {
-        let reason = std::io::Error::other("another process maintains the store just now; try again later");
-        Error::io("collect garbage in", store.storage().root(), reason)
-    };
+    let busy = || Error::Maintained { store: store.storage().root().to_owned() };
     let maintenance = store.maintenance(options.patience)?.ok_or_else(busy)?;
     maintenance.clean_up()?;
     sweep_leftovers(store, false, &mut collected)?;

@@ -3,12 +3,15 @@
 pub mod capture;
 pub mod diff;
 pub mod find_run;
+pub mod forget;
 pub mod gc;
 mod git_commit;
+pub mod import;
 pub mod list;
 pub mod log;
 mod read_stable;
 pub mod reindex;
+pub mod repair;
 pub mod report;
 pub mod restore;
 mod restore_folder;

@@ -1,5 +1,8 @@
 //! The two small files that a run's folder gets in place of a copy of the code.
 
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -227,4 +230,65 @@ pub fn write(folder: &dyn Storage, manifest: &[u8], metadata: &[u8]) -> Result<(
         write_whole(folder, &temporary, path, bytes, false)?;
     }
     Ok(())
+}
+
+/// The files in a run's folder that are the run's manifest, or what was left of it when its writer was killed or the power
+/// failed: `manifest.json` and its temporary names, where they hold the manifest or a beginning of it.
+pub fn own_manifests(folder: &Path, manifest: &[u8]) -> Vec<PathBuf> {
+    let path = folder.join(MANIFEST_PATH);
+    let Some(entries) = path.parent().filter(|parent| !parent.is_symlink()).and_then(|p| p.read_dir().ok()) else {
+        return Vec::new();
+    };
+    let is_own = |path: &PathBuf| {
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let rest = name.strip_prefix("manifest.json");
+        let is_temporary = |rest: &str| {
+            let random = rest.strip_prefix('.').and_then(|rest| rest.strip_suffix(".tmp"));
+            random.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
+        };
+        let is_file = path.symlink_metadata().is_ok_and(|m| m.is_file() && m.len() <= manifest.len() as u64);
+        is_file
+            && rest.is_some_and(|rest| rest.is_empty() || is_temporary(rest))
+            && std::fs::read(path).is_ok_and(|bytes| manifest.starts_with(&bytes))
+    };
+    entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter(is_own).collect()
+}
+
+/// What stands where a run's manifest belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ManifestState {
+    /// The manifest.
+    Whole,
+    /// Nothing, or a beginning of the manifest.
+    Missing,
+    /// Something else.
+    Foreign,
+}
+
+/// Looks at the manifest in a run's folder.
+pub fn manifest_state(folder: &Path, manifest: &[u8]) -> ManifestState {
+    let path = folder.join(MANIFEST_PATH);
+    if path.parent().is_some_and(Path::is_symlink) {
+        return ManifestState::Foreign;
+    }
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => ManifestState::Missing,
+        Ok(metadata) if metadata.is_file() && metadata.len() <= manifest.len() as u64 => match std::fs::read(&path) {
+            Ok(bytes) if bytes == manifest => ManifestState::Whole,
+            Ok(bytes) if manifest.starts_with(&bytes) => ManifestState::Missing,
+            _ => ManifestState::Foreign,
+        },
+        _ => ManifestState::Foreign,
+    }
+}
+
+/// Writes the manifest alone into a run's folder, and removes what killed writers have left of it.
+pub fn write_manifest(folder: &dyn Storage, manifest: &[u8]) -> Result<()> {
+    folder.create_folder("metadata")?;
+    for left in own_manifests(folder.root(), manifest) {
+        if let Some(name) = left.file_name().and_then(OsStr::to_str).filter(|name| name.ends_with(".tmp")) {
+            folder.remove(&format!("metadata/{name}"))?;
+        }
+    }
+    write_whole(folder, &format!("{MANIFEST_PATH}.{}.tmp", random_name()), MANIFEST_PATH, manifest, false)
 }

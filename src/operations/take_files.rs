@@ -5,14 +5,15 @@ use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+use serde_json::Map;
 
 use super::read_stable::{all_bytes, open, read_stable};
-use crate::error::Result;
-use crate::id::ObjectId;
+use crate::error::{Error, Result};
+use crate::id::{ObjectId, RunId, random_bytes};
 use crate::pack::format::ObjectKind;
 use crate::progress::Progress;
-use crate::run_record::{FileStatus, LeftOut, LeftOutReason, StatusOf};
-use crate::snapshot::{ChunkRef, Entry, MAX_DEPTH, encode_chunks, is_valid_target};
+use crate::run_record::{FileStatus, LeftOut, LeftOutReason, Project, RunStart, StatusOf};
+use crate::snapshot::{ChunkRef, Entry, MAX_DEPTH, Snapshot, build_trees, encode_chunks, is_valid_target};
 use crate::store::{Files, Store, Writer};
 use crate::tracked_files::{Selection, secrets};
 use crate::tracked_path::{TrackedPath, name_bytes};
@@ -58,6 +59,64 @@ impl<'a> Taking<'a> {
     /// Begins with nothing taken.
     pub fn new(selection: Selection, base: &'a Files) -> Self {
         Self { selection, base, entries: BTreeMap::new(), statuses: Vec::new() }
+    }
+
+    /// Hands the trees and the snapshot of what was taken to the store; the snapshot's id.
+    pub fn store_snapshot(&self, writer: &mut Writer<'_>) -> Result<ObjectId> {
+        let mut snapshot = Snapshot { root: ObjectId::of(&[]), outside: BTreeMap::new() };
+        for tree in build_trees(&self.entries).map_err(Error::Usage)? {
+            snapshot.root = tree.id;
+            let older = self.base.trees.get(&tree.path).copied();
+            writer.add(ObjectKind::Tree, tree.id, tree.bytes, older)?;
+        }
+        let encoded = snapshot.encode();
+        let id = ObjectId::of(&encoded);
+        writer.add(ObjectKind::Snapshot, id, encoded, None)?;
+        Ok(id)
+    }
+
+    /// The record of a run with the files that were taken, and with nothing beyond them but what is given.
+    ///
+    /// Where its content was put is known only once the writer has flushed it.
+    pub fn start_record(
+        &mut self,
+        (time, nanoseconds): (String, u64),
+        snapshot: ObjectId,
+        project: Project,
+        environment: &BTreeMap<String, String>,
+    ) -> RunStart {
+        self.selection.left_out.sort();
+        self.statuses.sort_by(|a, b| a.path.cmp(&b.path));
+        // What ran, and always the runsnap that stored it.
+        let mut environment = environment.clone();
+        environment.entry("runsnap".to_owned()).or_insert_with(|| env!("CARGO_PKG_VERSION").to_owned());
+        RunStart {
+            run: RunId::new(nanoseconds, random_bytes()),
+            time,
+            name: None,
+            sweep: None,
+            snapshot,
+            files: self.entries.len() as u64,
+            bytes: self.entries.values().map(Entry::bytes).sum(),
+            new_bytes: 0,
+            packs: Vec::new(),
+            project,
+            entry_point: None,
+            tracked_by: self.selection.tracked_by,
+            file_status: FileStatus::Unknown,
+            statuses: std::mem::take(&mut self.statuses),
+            left_out: std::mem::take(&mut self.selection.left_out),
+            warnings: std::mem::take(&mut self.selection.warnings),
+            params: Map::new(),
+            metrics: Map::new(),
+            tags: Vec::new(),
+            outside: BTreeMap::new(),
+            environment,
+            git_commit: None,
+            host: None,
+            run_folder: None,
+            imported: None,
+        }
     }
 
     /// Takes every selected file.
@@ -240,6 +299,23 @@ fn try_read(tracked: &TrackedPath, path: &Path, writer: &Writer<'_>, include_sec
     let outcome =
         if is_stored(writer, id, bytes.len() as u64) { Outcome::Known(entry) } else { Outcome::New(entry, bytes) };
     Ok(Read { outcome, stable: content.stable, tokens })
+}
+
+/// What a snapshot would have for a file or link; `None` where it would not hold still.
+pub fn entry_of(path: &Path) -> io::Result<Option<Entry>> {
+    if path.symlink_metadata()?.is_symlink() {
+        let target = path.read_link()?;
+        let target = name_bytes(target.as_os_str()).filter(|target| is_valid_target(target)).map(<[u8]>::to_vec);
+        let target = target.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a target that cannot be stored"));
+        return Ok(Some(Entry::Symlink { target: target? }));
+    }
+    let content = read_stable(path, |file| {
+        let mut hasher = blake3::Hasher::new();
+        let bytes = io::copy(file, &mut hasher)?;
+        Ok(((ObjectId(*hasher.finalize().as_bytes()), bytes), bytes))
+    })?;
+    let (id, bytes) = content.value;
+    Ok(content.stable.then_some(Entry::File { id, bytes, executable: content.executable }))
 }
 
 /// Whether a file's content is in the store in full.

@@ -6,11 +6,13 @@
 //! Paths are relative to the storage's root and use `/`.
 
 mod local;
+mod without;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use local::LocalStorage;
+pub use without::Without;
 
 use crate::error::Result;
 

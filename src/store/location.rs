@@ -13,8 +13,13 @@ const ROOT_MARKERS: [&str; 4] = [STORE_FOLDER, ".git", "pyproject.toml", "setup.
 /// The root of the project that `start` (an absolute folder) is in: the nearest folder upwards with a marker, else
 /// `start` itself.
 pub fn project_root(start: &Path) -> PathBuf {
+    marked_root(start).unwrap_or_else(|| start.to_owned())
+}
+
+/// The nearest folder from `start` (an absolute folder) upwards with a root marker.
+pub fn marked_root(start: &Path) -> Option<PathBuf> {
     let has_marker = |folder: &&Path| ROOT_MARKERS.iter().any(|marker| folder.join(marker).exists());
-    start.ancestors().find(has_marker).unwrap_or(start).to_owned()
+    start.ancestors().find(has_marker).map(Path::to_owned)
 }
 
 /// The nearest store from `start` (an absolute folder) upwards.

@@ -80,10 +80,15 @@ impl Store {
     /// Takes the right to maintain the store; `None` where another process has it for longer than `patience`.
     pub fn maintenance(&self, patience: Duration) -> Result<Option<Maintenance<'_>>> {
         self.check_writable()?;
+        Ok(self.lock_maintenance(patience)?.map(|lock| Maintenance { store: self, _lock: lock }))
+    }
+
+    /// Takes the lock of maintenance, for those who open the store anew while they have it.
+    pub fn lock_maintenance(&self, patience: Duration) -> Result<Option<Box<dyn Lock>>> {
         let started = Instant::now();
         loop {
             if let Some(lock) = self.storage.try_lock(&format!("{FOLDER}/{LOCK_NAME}"))? {
-                return Ok(Some(Maintenance { store: self, _lock: lock }));
+                return Ok(Some(lock));
             }
             if started.elapsed() >= patience {
                 return Ok(None);

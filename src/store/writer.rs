@@ -88,6 +88,12 @@ impl<'s> Writer<'s> {
         if self.contains(kind, id) {
             return Ok(false);
         }
+        self.add_copy(kind, id, bytes, older)?;
+        Ok(true)
+    }
+
+    /// Adds an object even where there is one of its id, which may be damaged.
+    pub fn add_copy(&mut self, kind: ObjectKind, id: ObjectId, bytes: Vec<u8>, older: Option<ObjectId>) -> Result<()> {
         if bytes.len() > MAX_FRAME_BYTES {
             let (what, length) = (kind.word(), bytes.len());
             return Err(Error::Usage(format!(
@@ -98,10 +104,7 @@ impl<'s> Writer<'s> {
         self.added.insert((kind, id));
         self.pending_bytes += bytes.len();
         self.pending.push(Pending { kind, id, bytes, older });
-        if self.pending_bytes >= PENDING_BYTES {
-            self.write_pending()?;
-        }
-        Ok(true)
+        if self.pending_bytes >= PENDING_BYTES { self.write_pending() } else { Ok(()) }
     }
 
     /// The bytes of packs written so far.

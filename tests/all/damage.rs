@@ -21,7 +21,7 @@ use crate::support::{Finished, Project, Tree, tree};
 
 /// What happens to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Action {
+pub enum Action {
     /// A bit of that byte changes: another one each time, so that none is spared everywhere.
     Flip(u64),
     /// This bit of that byte changes.
@@ -33,7 +33,7 @@ enum Action {
 }
 
 impl Action {
-    fn apply(self, path: &Path) {
+    pub fn apply(self, path: &Path) {
         match self {
             Self::Flip(at) => Self::FlipBit(at, (at % 8) as u8).apply(path),
             Self::FlipBit(at, bit) => {
@@ -48,14 +48,14 @@ impl Action {
 }
 
 /// To nothing, to the half, by one byte, and all of it.
-fn cuts_and_removal(bytes: u64) -> [Action; 4] {
+pub fn cuts_and_removal(bytes: u64) -> [Action; 4] {
     [Action::Cut(0), Action::Cut(bytes / 2), Action::Cut(bytes - 1), Action::Remove]
 }
 
 /// A store with runs of three projects, and what each run must come back as.
-struct Field {
-    project: Project,
-    originals: BTreeMap<String, Tree>,
+pub struct Field {
+    pub project: Project,
+    pub originals: BTreeMap<String, Tree>,
     copies: AtomicUsize,
 }
 
@@ -72,7 +72,7 @@ fn prices(lines: u64) -> Vec<u8> {
 impl Field {
     /// Two projects that share a module, and a third with a file of several chunks; versions of each; two runs with a
     /// folder; two journals; no index.
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut field = Self { project: Project::new(), originals: BTreeMap::new(), copies: AtomicUsize::new(0) };
         field.project.run(["init"]).expect(0);
         let shared = "def clamp(x, low, high):\n    return max(low, min(x, high))\n".repeat(8);
@@ -107,7 +107,7 @@ impl Field {
     }
 
     /// The same with an index that knows everything.
-    fn with_index() -> Self {
+    pub fn with_index() -> Self {
         let field = Self::new();
         field.project.run(["reindex"]).expect(0);
         field
@@ -124,21 +124,21 @@ impl Field {
     }
 
     /// The paths of the files in one of the store's folders, relative to the store.
-    fn files(&self, folder: &str) -> Vec<String> {
+    pub fn files(&self, folder: &str) -> Vec<String> {
         let name = |path: PathBuf| format!("{folder}/{}", path.file_name().and_then(|n| n.to_str()).expect("a name"));
         self.project.store_files(folder).into_iter().map(name).collect()
     }
 
-    fn bytes(&self, path: &str) -> u64 {
+    pub fn bytes(&self, path: &str) -> u64 {
         fs::metadata(self.project.store().join(path)).expect("there").len()
     }
 
-    fn pack(&self, path: &str) -> Pack {
+    pub fn pack(&self, path: &str) -> Pack {
         Pack::open(&LocalStorage::new(self.project.store()), path).expect("a whole pack")
     }
 
     /// A copy of the store with one file damaged.
-    fn damaged(&self, path: &str, action: Action) -> Damaged<'_> {
+    pub fn damaged(&self, path: &str, action: Action) -> Damaged<'_> {
         let number = self.copies.fetch_add(1, Ordering::Relaxed);
         let store = self.project.beside(&format!("copy-{number}"));
         copy(&self.project.store(), &store);
@@ -161,12 +161,12 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// A copy of a field's store with one file damaged. It goes away when dropped: there are many.
-struct Damaged<'f> {
+pub struct Damaged<'f> {
     field: &'f Field,
     number: usize,
-    store: PathBuf,
+    pub store: PathBuf,
     path: String,
-    what: String,
+    pub what: String,
 }
 
 impl Drop for Damaged<'_> {
@@ -177,10 +177,10 @@ impl Drop for Damaged<'_> {
 
 /// A problem that verify told.
 #[derive(Debug)]
-struct Problem {
-    file: String,
+pub struct Problem {
+    pub file: String,
     runs: BTreeSet<String>,
-    paths: BTreeSet<String>,
+    pub paths: BTreeSet<String>,
 }
 
 /// Whether an entry of a problem's `paths` is about a file.
@@ -189,24 +189,24 @@ fn covers(entry: &str, path: &str) -> bool {
 }
 
 /// What verify said, and what restoring every run showed.
-struct Found {
-    problems: Vec<Problem>,
+pub struct Found {
+    pub problems: Vec<Problem>,
     /// By run, the files that did not come back.
-    hit: BTreeMap<String, BTreeSet<String>>,
+    pub hit: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Found {
-    fn named(&self) -> BTreeSet<&str> {
+    pub fn named(&self) -> BTreeSet<&str> {
         self.problems.iter().flat_map(|problem| &problem.runs).map(String::as_str).collect()
     }
 
-    fn hit(&self) -> BTreeSet<&str> {
+    pub fn hit(&self) -> BTreeSet<&str> {
         self.hit.keys().map(String::as_str).collect()
     }
 }
 
 impl Damaged<'_> {
-    fn run(&self, arguments: &[&str]) -> Finished {
+    pub fn run(&self, arguments: &[&str]) -> Finished {
         let store = self.store.to_str().expect("UTF-8");
         let finished = self.field.project.run([arguments, &["--store", store]].concat());
         assert!(!finished.stderr.contains("panicked"), "{}: {arguments:?}: {}", self.what, finished.stderr);
@@ -270,7 +270,7 @@ impl Damaged<'_> {
         problems
     }
 
-    fn look(&self) -> Found {
+    pub fn look(&self) -> Found {
         let mut hit = BTreeMap::new();
         let store = Store::open(&self.store).expect("it opens");
         let runs = store.runs().expect("the runs");
@@ -329,7 +329,7 @@ impl Damaged<'_> {
 }
 
 /// A bit in every frame: at its beginning, in its middle or at its end by turns.
-fn flips_in_frames(pack: &Pack) -> Vec<Action> {
+pub fn flips_in_frames(pack: &Pack) -> Vec<Action> {
     let place = |(n, frame): (usize, &runsnap::pack::Frame)| {
         let last = frame.stored_bytes - 1;
         Action::Flip(frame.offset + [0, last / 2, last][n % 3])
@@ -338,7 +338,7 @@ fn flips_in_frames(pack: &Pack) -> Vec<Action> {
 }
 
 /// Bits in the header's magic, version, reserved bytes and store id, in the table, and in each field of the footer.
-fn flips_around_frames(pack: &Pack) -> Vec<Action> {
+pub fn flips_around_frames(pack: &Pack) -> Vec<Action> {
     let table = pack.frames.last().map(|frame| frame.offset + frame.stored_bytes).expect("frames");
     let footer = pack.bytes - 56;
     let places = [0, 9, 12, 20, table, (table + footer) / 2, footer, footer + 9, footer + 20, pack.bytes - 1];
@@ -376,7 +376,7 @@ fn packs_that_an_index_knows() {
 }
 
 /// Where the records of a journal begin and end.
-fn records(path: &Path) -> Vec<(u64, u64)> {
+pub fn records(path: &Path) -> Vec<(u64, u64)> {
     let bytes = fs::read(path).expect("readable");
     let place = |item: Item<'_>| match item {
         Item::Record { offset, end, .. } => ((offset + HEADER_BYTES) as u64, (end + HEADER_BYTES) as u64),

@@ -267,6 +267,37 @@ fn backtest_metadata() {
 }
 
 #[test]
+fn records_of_imported_and_forgotten_runs() {
+    let project = Project::new();
+    for name in [OsStr::new("run-1"), OsStr::from_bytes(b"caf\xe9")] {
+        let folder = Path::new("old").join(name);
+        project.write(folder.join("code/strategy.py"), "import momentum\n");
+        let entry = json!({ "timestamp": "2025-10-18T14:32:11", "strategy_entry_point": "/home/u/strategy.py" });
+        project.write(folder.join("metadata/backtest_metadata.json"), entry.to_string());
+    }
+    project.run(["import", "old", "--layout", "rustybt", "--sweep", "grid"]).expect(0);
+    project.run(["forget", "run-1"]).expect(0);
+    let records = records(&project);
+    let schema = schema(RECORD);
+    records.iter().for_each(|record| assert_valid(&schema, record));
+    let types: Vec<&str> = records.iter().filter_map(|record| record["type"].as_str()).collect();
+    assert_eq!(types, ["start", "start", "forget"]);
+    let named = records.iter().find(|record| record["name"] == "run-1").expect("there");
+    let nameless = records.iter().find(|record| record["imported"]["path_bytes"] == "Y2Fm6Q==").expect("there");
+    assert_eq!(nameless["name"], Value::Null);
+    assert_eq!((&named["imported"]["path"], &named["entry_point"]["found_by"]), (&json!("run-1"), &json!("metadata")));
+    assert!(optional(&schema, named).contains(&"/imported".to_owned()));
+    assert_closed(&schema, named, &["", "/imported", "/run_folder"]);
+    assert_refused(
+        &schema,
+        named,
+        &[("/imported/layout", json!("zip")), ("/imported/from", json!("")), ("/entry_point/found_by", json!("guess"))],
+    );
+    let manifest = read(&project.path("old/run-1/metadata/manifest.json"));
+    assert_valid(&self::schema(MANIFEST), &manifest);
+}
+
+#[test]
 fn records_of_each_type() {
     let project = odd_project();
     fs::create_dir_all(project.path(".git/refs/heads")).expect("folders");
@@ -306,6 +337,7 @@ fn records_of_each_type() {
         "/params/ratio",
         "/environment/python",
         "/run_folder",
+        "/run_folder/metadata_hash",
         "/sweep",
         "/tags",
         "/warnings",
@@ -336,7 +368,7 @@ fn records_of_each_type() {
     ];
     assert_refused(&schema, full, &wrong);
 
-    // Of these two version 1 writes none yet; it reads them.
+    // The first version 1 does not write yet; it reads it.
     let (run, time) = (RunId([0xab; 16]), "2026-01-01T00:00:00.000000Z".to_owned());
     let end = |exit_status| RunRecord::End(RunEnd { run, time: time.clone(), sequence: 0, exit_status });
     let update = RunUpdate { run, time: time.clone(), sequence: u64::MAX, metrics: Map::new(), tags: Vec::new() };
