@@ -7,13 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use runsnap::chunker::Chunker;
 use runsnap::journal::{HEADER_BYTES, Item, scan};
 use runsnap::operations::find_run::find_run;
 use runsnap::operations::restore::{RestoreOptions, restore};
 use runsnap::pack::Pack;
-use runsnap::storage::LocalStorage;
+use runsnap::storage::{LocalStorage, Storage};
 use runsnap::store::{Runs, Store};
 use serde_json::{Value, json};
 
@@ -74,7 +76,10 @@ impl Field {
     /// folder; two journals; no index.
     pub fn new() -> Self {
         let mut field = Self { project: Project::new(), originals: BTreeMap::new(), copies: AtomicUsize::new(0) };
-        field.project.run(["init"]).expect(0);
+        // Chunk sizes at which a table of a few hundred kilobytes is cut.
+        let chunker = Chunker { min_bytes: 8 << 10, average_bytes: 16 << 10, max_bytes: 16 << 10 };
+        let storage: Arc<dyn Storage> = Arc::new(LocalStorage::new(field.project.store()));
+        Store::init_in(storage, chunker).expect("made");
         let shared = "def clamp(x, low, high):\n    return max(low, min(x, high))\n".repeat(8);
         field.project.write("alpha/strategy.py", "from momentum import signal\nimport shared\n");
         field.project.write("alpha/shared.py", &shared);
@@ -93,7 +98,7 @@ impl Field {
             field.capture("beta", &format!("beta-{version}"), &[]);
         }
         let mut table = prices(9_000);
-        assert!(table.len() > 256 << 10, "more than one chunk");
+        assert!(table.len() > chunker.whole_bytes(), "more than one chunk");
         for version in 1..=2 {
             table.splice(version * 100_000..version * 100_000 + 6, *b"edited");
             field.project.write("big/prices.csv", &table);

@@ -1,7 +1,7 @@
 //! Damaged stores repaired: what can be saved is there again, and what is lost is named, exactly.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -411,6 +411,7 @@ fn a_whole_store_is_left_alone() {
     let project = Project::with_code();
     project.capture("first");
     project.run(["reindex"]).expect(0);
+    File::create(project.store().join("writers/maintenance")).expect("as a repair makes it");
     let before = tree(&project.store());
     let told = project.run(["repair"]).expect(0);
     assert_eq!((told.stdout.as_str(), told.stderr.as_str()), ("Nothing to repair\nNothing is wrong\n", ""));
