@@ -30,7 +30,7 @@ const STEP_BYTES: u64 = 8 << 20;
 /// A step takes a journal that captures go on in only from this length on.
 const LONG_JOURNAL_BYTES: u64 = 256 << 10;
 /// Journals are decoded in groups of so many bytes: what a group holds in memory is some ten times that.
-const GROUP_BYTES: u64 = 6 << 20;
+const GROUP_BYTES: u64 = 3 << 20;
 /// So many rows are put together at a time.
 const DECODED_ROWS: usize = 1024;
 /// A block with fewer rows is joined with its neighbours rather than copied.
@@ -115,6 +115,7 @@ impl Store {
         let mut held = Held::look(self)?;
         let mut gone: Vec<String> = Vec::new();
         self.remove_leftovers(&files, &mut held, &mut merged, &mut gone)?;
+        self.clear_old_notes(&files, &mut held)?;
         let inputs = self.choose(&files, extent, &mut held)?;
         if !inputs.is_empty() {
             self.merge_inputs(&files, inputs, &mut held, &mut merged, &mut gone)?;
@@ -155,6 +156,25 @@ impl Store {
         merged.leftovers += free.len() as u64;
         self.remove_merged(&free, held)?;
         gone.extend(free);
+        Ok(())
+    }
+
+    /// Clears notes that name a merged journal which is gone: a note is not flushed, so a power cut may bring it back. Nobody
+    /// would know in the end that the journal is not missing.
+    fn clear_old_notes(&self, files: &RunFiles, held: &mut Held) -> Result<()> {
+        let sources = files.segments.iter().flat_map(|segment| &segment.sources);
+        let merged: HashSet<String> = sources.map(|source| source.file_name(JOURNAL_ENDING)).collect();
+        let is_old = |note: &&SlotNote| {
+            let journal = note.journal.as_ref().filter(|journal| merged.contains(*journal));
+            let length = journal.map(|journal| self.storage.length(&format!("{JOURNALS}/{journal}")));
+            length.is_some_and(|length| length.is_err_and(|error| error.is_not_found()))
+        };
+        let old: Vec<SlotNote> = held.notes.iter().filter(is_old).cloned().collect();
+        for note in old.into_iter().filter(|note| !held.locks.contains_key(&note.slot)) {
+            // Whoever holds the slot begins a new journal anyway, and notes that.
+            let Some(mut lock) = self.storage.try_lock(&format!("{FOLDER}/{}", note.slot))? else { continue };
+            free_journal(&mut *lock)?;
+        }
         Ok(())
     }
 
