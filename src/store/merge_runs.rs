@@ -16,7 +16,7 @@ use super::slot::{FOLDER, JOURNAL_ENDING, JOURNALS, Slot, SlotNote, TEMPORARY, f
 use crate::error::{Error, Result};
 use crate::id::{RunId, random_name};
 use crate::index::JournalTail;
-use crate::journal::HEADER_BYTES;
+use crate::journal::{HEADER_BYTES, Item, decode_record, scan};
 use crate::segment::{
     BLOCK_ROWS, Block, Class, EncodedBlock, Fields, Row, SEGMENT_ENDING, Segment, SegmentWriter, Source, encode_block,
     fields_of,
@@ -31,6 +31,8 @@ const STEP_BYTES: u64 = 8 << 20;
 const LONG_JOURNAL_BYTES: u64 = 256 << 10;
 /// Journals are decoded in groups of so many bytes: what a group holds in memory is some ten times that.
 const GROUP_BYTES: u64 = 3 << 20;
+/// The first record of a journal is mostly within so many bytes.
+const FIRST_RECORD_BYTES: usize = 4096;
 /// So many rows are put together at a time.
 const DECODED_ROWS: usize = 1024;
 /// A block with fewer rows is joined with its neighbours rather than copied.
@@ -256,6 +258,8 @@ impl Store {
                 }
             }
         }
+        // Journals of one time together: then most blocks need not be merged a second time.
+        journals.sort_by_cached_key(|journal| self.first_run(journal));
         let mut group: Vec<JournalFile> = Vec::new();
         let mut group_bytes = 0;
         let mut journals = journals.into_iter().peekable();
@@ -347,6 +351,17 @@ impl Store {
             blocks.extend(encoded);
         }
         Ok(ReadGroup { sources, blocks })
+    }
+
+    /// The run of a journal's first record, if that can be read.
+    fn first_run(&self, journal: &JournalFile) -> Option<RunId> {
+        let from = journal.merged_bytes.max(HEADER_BYTES as u64);
+        let path = format!("{JOURNALS}/{}", journal.file.name);
+        let bytes = self.storage.read_range(&path, from, FIRST_RECORD_BYTES).ok()?;
+        match scan(&bytes).next()? {
+            Item::Record { payload, .. } => decode_record(payload).ok().map(|record| record.run()),
+            _ => None,
+        }
     }
 
     /// All records of a journal; `None` where one of them cannot be read.
