@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::Store;
+use super::merge_sweep::{Output, Part, check_block, sweep};
 use super::run_files::{JournalFile, RunFiles, change_mark};
 use super::slot::{FOLDER, JOURNAL_ENDING, JOURNALS, Slot, SlotNote, TEMPORARY, free_journal, slot_notes};
 use crate::error::{Error, Result};
@@ -18,7 +19,7 @@ use crate::id::{RunId, random_name};
 use crate::index::JournalTail;
 use crate::journal::{HEADER_BYTES, Item, decode_record, scan};
 use crate::segment::{
-    BLOCK_ROWS, Block, Class, EncodedBlock, Fields, Row, SEGMENT_ENDING, Segment, SegmentWriter, Source, encode_block,
+    BLOCK_ROWS, Class, EncodedBlock, Fields, Row, SEGMENT_ENDING, Segment, SegmentWriter, Source, encode_block,
     fields_of,
 };
 use crate::storage::Lock;
@@ -33,10 +34,6 @@ const LONG_JOURNAL_BYTES: u64 = 256 << 10;
 const GROUP_BYTES: u64 = 3 << 20;
 /// The first record of a journal is mostly within so many bytes.
 const FIRST_RECORD_BYTES: usize = 4096;
-/// So many rows are put together at a time.
-const DECODED_ROWS: usize = 1024;
-/// A block with fewer rows is joined with its neighbours rather than copied.
-const COPIED_ROWS: usize = BLOCK_ROWS / 2;
 
 /// How much is merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -304,7 +301,7 @@ impl Store {
         };
         let temporary = format!("{TEMPORARY}/{slot}-{}.tmp", random_name());
         let mut writer = SegmentWriter::create(&*self.storage, temporary, self.config.store)?;
-        let mut out = Output { writer: &mut writer, waiting: Default::default(), written: Vec::new() };
+        let mut out = Output::new(&mut writer);
         let swept = sweep(parts, &mut out).and_then(|()| out.finish());
         let written = match swept {
             Ok(written) => written,
@@ -446,63 +443,6 @@ fn choose_segments(segments: &[Arc<Segment>]) -> Vec<Input> {
     Vec::new()
 }
 
-/// Decodes a block again and compares it with the rows that it was made of.
-fn check_block(block: &EncodedBlock, rows: &[Row]) -> Result<()> {
-    let opened = Block::in_memory(block)?;
-    decode_rows(&opened, 0..0)?;
-    let slices: Vec<usize> = (0..rows.len()).step_by(DECODED_ROWS).collect();
-    let is_same = |from: &usize| -> Result<bool> {
-        let expected = rows.get(*from..rows.len().min(from + DECODED_ROWS)).unwrap_or_default();
-        let back = decode_rows(&opened, *from..from + expected.len())?;
-        Ok(back.len() == expected.len() && back.iter().zip(expected).all(|(a, b)| a.is_same(b)))
-    };
-    let same = slices.par_iter().map(is_same).collect::<Result<Vec<bool>>>()?;
-    if same.into_iter().all(|same| same) && opened.summary.rows == rows.len() {
-        return Ok(());
-    }
-    Err(Error::damaged("a new segment", "a block does not decode to what was encoded; nothing was removed"))
-}
-
-fn decode_rows(block: &Block, wanted: std::ops::Range<usize>) -> Result<Vec<Row>> {
-    let mut damage = None;
-    let rows = block.rows(wanted, &mut |error| damage = Some(error));
-    damage.map_or(Ok(rows), Err)
-}
-
-/// The rows of a block that is being merged, a few of them in memory.
-struct Cursor {
-    block: Block,
-    next: usize,
-    rows: std::iter::Peekable<std::vec::IntoIter<Row>>,
-}
-
-impl Cursor {
-    fn new(block: Block) -> Result<Self> {
-        let mut cursor = Self { block, next: 0, rows: Vec::new().into_iter().peekable() };
-        cursor.fill()?;
-        Ok(cursor)
-    }
-
-    fn fill(&mut self) -> Result<()> {
-        if self.rows.peek().is_none() && self.next < self.block.summary.rows {
-            let end = self.block.summary.rows.min(self.next + DECODED_ROWS);
-            self.rows = decode_rows(&self.block, self.next..end)?.into_iter().peekable();
-            self.next = end;
-        }
-        Ok(())
-    }
-
-    fn run(&mut self) -> Option<RunId> {
-        self.rows.peek().map(|row| row.run)
-    }
-
-    fn take(&mut self, run: RunId) -> Result<Option<Row>> {
-        let row = self.rows.next_if(|row| row.run == run);
-        self.fill()?;
-        Ok(row)
-    }
-}
-
 /// Whether every part of a segment can be read.
 fn is_whole(segment: &Arc<Segment>) -> bool {
     (0..segment.blocks.len()).into_par_iter().all(|number| {
@@ -513,130 +453,4 @@ fn is_whole(segment: &Arc<Segment>) -> bool {
             !is_damaged
         })
     })
-}
-
-/// A block to be merged.
-struct Part {
-    first: RunId,
-    last: RunId,
-    rows: usize,
-    class: Class,
-    from: From,
-}
-
-enum From {
-    Segment(Arc<Segment>, usize),
-    Memory(EncodedBlock),
-}
-
-impl Part {
-    fn of_segment(segment: &Arc<Segment>, number: usize) -> Self {
-        let summary = segment.blocks.get(number);
-        let id = RunId([0; 16]);
-        Self {
-            first: summary.map_or(id, |summary| summary.first),
-            last: summary.map_or(id, |summary| summary.last),
-            rows: summary.map_or(0, |summary| summary.rows),
-            class: summary.map_or(Class::Run, |summary| summary.class),
-            from: From::Segment(Arc::clone(segment), number),
-        }
-    }
-
-    fn in_memory(block: EncodedBlock) -> Self {
-        let summary = &block.summary;
-        let (first, last, rows, class) = (summary.first, summary.last, summary.rows, summary.class);
-        Self { first, last, rows, class, from: From::Memory(block) }
-    }
-
-    fn open(&self) -> Result<Block> {
-        match &self.from {
-            From::Segment(segment, number) => segment.block(*number),
-            From::Memory(block) => Block::in_memory(block),
-        }
-    }
-
-    /// The block as it is.
-    fn into_encoded(self) -> Result<EncodedBlock> {
-        match self.from {
-            From::Segment(segment, number) => {
-                let no_such = || Error::damaged(segment.path(), "it has no such block");
-                segment.copy_of(segment.blocks.get(number).ok_or_else(no_such)?)
-            }
-            From::Memory(block) => Ok(block),
-        }
-    }
-}
-
-/// Where merged rows go.
-struct Output<'w, 's> {
-    writer: &'w mut SegmentWriter<'s>,
-    /// Rows that wait to be enough for a block, by class.
-    waiting: [Vec<Row>; 3],
-    /// The hash of each block.
-    written: Vec<[u8; 32]>,
-}
-
-impl Output<'_, '_> {
-    fn push(&mut self, row: Row) -> Result<()> {
-        let class = row.class();
-        let Some(waiting) = self.waiting.get_mut(class as usize) else { return Ok(()) };
-        waiting.push(row);
-        if waiting.len() == BLOCK_ROWS { self.flush(class) } else { Ok(()) }
-    }
-
-    fn flush(&mut self, class: Class) -> Result<()> {
-        let Some(waiting) = self.waiting.get_mut(class as usize) else { return Ok(()) };
-        let rows = std::mem::take(waiting);
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let block = encode_block(class, &rows);
-        check_block(&block, &rows)?;
-        self.copy(block)
-    }
-
-    fn copy(&mut self, block: EncodedBlock) -> Result<()> {
-        self.written.push(*blake3::hash(&block.bytes).as_bytes());
-        self.writer.push(block)
-    }
-
-    fn finish(mut self) -> Result<Vec<[u8; 32]>> {
-        for class in [Class::Run, Class::Orphan, Class::Forgotten] {
-            self.flush(class)?;
-        }
-        Ok(self.written)
-    }
-}
-
-/// Goes through all blocks in the order of ids: blocks that overlap with no other are copied, all others merged row by
-/// row. As many blocks are in memory as overlap at one place.
-fn sweep(mut parts: Vec<Part>, out: &mut Output<'_, '_>) -> Result<()> {
-    parts.sort_by_key(|part| std::cmp::Reverse(part.first));
-    let mut open: Vec<Cursor> = Vec::new();
-    loop {
-        let next = open.iter_mut().filter_map(Cursor::run).min();
-        let coming = parts.last().map(|part| part.first);
-        let run = match (next, coming) {
-            (None, None) => return Ok(()),
-            (Some(next), coming) if coming.is_none_or(|coming| next < coming) => next,
-            (next, Some(_)) => {
-                let Some(part) = parts.pop() else { return Ok(()) };
-                let is_alone = next.is_none_or(|next| part.last < next)
-                    && parts.last().is_none_or(|other| part.last < other.first);
-                if is_alone && part.class == Class::Run && part.rows >= COPIED_ROWS {
-                    out.flush(Class::Run)?;
-                    out.copy(part.into_encoded()?)?;
-                } else {
-                    open.push(Cursor::new(part.open()?)?);
-                }
-                continue;
-            }
-            (Some(next), None) => next,
-        };
-        let same = open.iter_mut().map(|cursor| cursor.take(run)).collect::<Result<Vec<Option<Row>>>>()?;
-        open.retain_mut(|cursor| cursor.run().is_some());
-        if let Some(row) = Row::join(same.into_iter().flatten().collect()) {
-            out.push(row)?;
-        }
-    }
 }

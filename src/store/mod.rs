@@ -5,6 +5,7 @@ mod config;
 mod files;
 pub mod location;
 mod merge_runs;
+mod merge_sweep;
 mod objects;
 mod run_files;
 mod run_index;
