@@ -98,12 +98,34 @@ impl Kind {
     }
 }
 
-/// The microseconds since 1970 of a time in the form of the records; `None` for any other text.
+/// The microseconds since 1970 of a time in the form of the records; `None` for any other text, and for times before
+/// 1970: those after 9999 have more digits, and of all others the order as text is that in time.
 pub fn microseconds(text: &str) -> Option<i64> {
-    let time: jiff::Timestamp = text.parse().ok()?;
-    let microseconds = time.as_microsecond();
-    // Before 1970 and after 9999 the order of texts is not that of times.
-    ((0..253_402_300_800_000_000).contains(&microseconds) && time_text(microseconds)? == text).then_some(microseconds)
+    let bytes: &[u8; TIME_BYTES] = text.as_bytes().try_into().ok()?;
+    for (byte, form) in bytes.iter().zip(b"0000-00-00T00:00:00.000000Z") {
+        if if *form == b'0' { !byte.is_ascii_digit() } else { byte != form } {
+            return None;
+        }
+    }
+    let number = |from: usize, to: usize| {
+        bytes.get(from..to).unwrap_or_default().iter().fold(0i64, |sum, digit| sum * 10 + i64::from(digit - b'0'))
+    };
+    let (year, month, day) = (number(0, 4), number(5, 7), number(8, 10));
+    let (hour, minute, second) = (number(11, 13), number(14, 16), number(17, 19));
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days_of_month = match month {
+        2 => 28 + i64::from(is_leap),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    let is_time = hour < 24 && minute < 60 && second < 60;
+    if year < 1970 || !(1..=12).contains(&month) || !(1..=days_of_month).contains(&day) || !is_time {
+        return None;
+    }
+    // Years are counted from March on, so that the day that some have more is their last.
+    let (years, months) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = years * 365 + years / 4 - years / 100 + years / 400 + (months * 153 + 2) / 5 + day - 1 - 719_468;
+    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000 + number(20, 26))
 }
 
 /// The time in the form of the records.
@@ -472,5 +494,43 @@ fn take_ids(decoder: &mut Decoder<'_>, width: usize, count: usize) -> DecodeResu
             Ok(Values::Dictionary { values, indices: take_indices(decoder, count, different)? })
         }
         _ => Err("ids of an unknown form".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn only_times_in_the_form_of_the_records_are_times() {
+        assert_eq!(microseconds("1970-01-01T00:00:00.000000Z"), Some(0));
+        assert_eq!(microseconds("2026-01-01T00:00:00.000001Z"), Some(1_767_225_600_000_001));
+        for bad in [
+            "1969-12-31T23:59:59.999999Z",
+            "2026-02-29T00:00:00.000000Z",
+            "2026-13-01T00:00:00.000000Z",
+            "2026-00-01T00:00:00.000000Z",
+            "2026-01-00T00:00:00.000000Z",
+            "2026-01-01T24:00:00.000000Z",
+            "2026-01-01T23:59:60.000000Z",
+            "2026-01-01t00:00:00.000000Z",
+            "2026-01-01T00:00:00.000000z",
+            "2026-01-01T00:00:00.00000Z",
+            "2026-01-01 00:00:00.000000Z",
+            "+026-01-01T00:00:00.000000Z",
+            "",
+        ] {
+            assert_eq!(microseconds(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_time_comes_back(time in 0i64..253_402_300_800_000_000) {
+            let text = time_text(time).expect("a time");
+            prop_assert_eq!(microseconds(&text), Some(time), "{}", text);
+        }
     }
 }

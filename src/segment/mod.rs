@@ -29,7 +29,7 @@ pub const HEADER_BYTES: usize = file_header::BYTES;
 /// The ending of a segment's name.
 pub const SEGMENT_ENDING: &str = ".segment";
 /// A block is written once it has so many rows.
-pub const BLOCK_ROWS: usize = 16_384;
+pub const BLOCK_ROWS: usize = 8192;
 /// A block with more rows is refused.
 pub const MAX_BLOCK_ROWS: usize = 65_536;
 /// The zstd level of columns.

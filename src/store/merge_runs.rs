@@ -12,14 +12,15 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::Store;
+use super::merge_sweep::{Output, Part, check_block, sweep};
 use super::run_files::{JournalFile, RunFiles, change_mark};
 use super::slot::{FOLDER, JOURNAL_ENDING, JOURNALS, Slot, SlotNote, TEMPORARY, free_journal, slot_notes};
 use crate::error::{Error, Result};
 use crate::id::{RunId, random_name};
 use crate::index::JournalTail;
-use crate::journal::HEADER_BYTES;
+use crate::journal::{HEADER_BYTES, Item, decode_record, scan};
 use crate::segment::{
-    BLOCK_ROWS, Block, Class, EncodedBlock, Fields, Row, SEGMENT_ENDING, Segment, SegmentWriter, Source, encode_block,
+    BLOCK_ROWS, Class, EncodedBlock, Fields, Row, SEGMENT_ENDING, Segment, SegmentWriter, Source, encode_block,
     fields_of,
 };
 use crate::storage::Lock;
@@ -31,11 +32,9 @@ const STEP_BYTES: u64 = 8 << 20;
 /// A step takes a journal that captures go on in only from this length on.
 const LONG_JOURNAL_BYTES: u64 = 256 << 10;
 /// Journals are decoded in groups of so many bytes: what a group holds in memory is some ten times that.
-const GROUP_BYTES: u64 = 6 << 20;
-/// So many rows are put together at a time.
-const DECODED_ROWS: usize = 1024;
-/// A block with fewer rows is joined with its neighbours rather than copied.
-const COPIED_ROWS: usize = BLOCK_ROWS / 2;
+const GROUP_BYTES: u64 = 3 << 20;
+/// The first record of a journal is mostly within so many bytes.
+const FIRST_RECORD_BYTES: usize = 4096;
 
 /// How much is merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +115,7 @@ impl Store {
         let mut held = Held::look(self)?;
         let mut gone: Vec<String> = Vec::new();
         self.remove_leftovers(&files, &mut held, &mut merged, &mut gone)?;
+        self.clear_old_notes(&files, &mut held)?;
         let inputs = self.choose(&files, extent, &mut held)?;
         if !inputs.is_empty() {
             self.merge_inputs(&files, inputs, &mut held, &mut merged, &mut gone)?;
@@ -172,6 +172,25 @@ impl Store {
         merged.leftovers += free.len() as u64;
         self.remove_merged(&free, held)?;
         gone.extend(free);
+        Ok(())
+    }
+
+    /// Clears notes that name a merged journal which is gone: a note is not flushed, so a power cut may bring it back. Nobody
+    /// would know in the end that the journal is not missing.
+    fn clear_old_notes(&self, files: &RunFiles, held: &mut Held) -> Result<()> {
+        let sources = files.segments.iter().flat_map(|segment| &segment.sources);
+        let merged: HashSet<String> = sources.map(|source| source.file_name(JOURNAL_ENDING)).collect();
+        let is_old = |note: &&SlotNote| {
+            let journal = note.journal.as_ref().filter(|journal| merged.contains(*journal));
+            let length = journal.map(|journal| self.storage.length(&format!("{JOURNALS}/{journal}")));
+            length.is_some_and(|length| length.is_err_and(|error| error.is_not_found()))
+        };
+        let old: Vec<SlotNote> = held.notes.iter().filter(is_old).cloned().collect();
+        for note in old.into_iter().filter(|note| !held.locks.contains_key(&note.slot)) {
+            // Whoever holds the slot begins a new journal anyway, and notes that.
+            let Some(mut lock) = self.storage.try_lock(&format!("{FOLDER}/{}", note.slot))? else { continue };
+            free_journal(&mut *lock)?;
+        }
         Ok(())
     }
 
@@ -253,6 +272,8 @@ impl Store {
                 }
             }
         }
+        // Journals of one time together: then most blocks need not be merged a second time.
+        journals.sort_by_cached_key(|journal| self.first_run(journal));
         let mut group: Vec<JournalFile> = Vec::new();
         let mut group_bytes = 0;
         let mut journals = journals.into_iter().peekable();
@@ -297,7 +318,7 @@ impl Store {
         };
         let temporary = format!("{TEMPORARY}/{slot}-{}.tmp", random_name());
         let mut writer = SegmentWriter::create(&*self.storage, temporary, self.config.store)?;
-        let mut out = Output { writer: &mut writer, waiting: Default::default(), written: Vec::new() };
+        let mut out = Output::new(&mut writer);
         let swept = sweep(parts, &mut out).and_then(|()| out.finish());
         let written = match swept {
             Ok(written) => written,
@@ -344,6 +365,17 @@ impl Store {
             blocks.extend(encoded);
         }
         Ok(ReadGroup { sources, blocks })
+    }
+
+    /// The run of a journal's first record, if that can be read.
+    fn first_run(&self, journal: &JournalFile) -> Option<RunId> {
+        let from = journal.merged_bytes.max(HEADER_BYTES as u64);
+        let path = format!("{JOURNALS}/{}", journal.file.name);
+        let bytes = self.storage.read_range(&path, from, FIRST_RECORD_BYTES).ok()?;
+        match scan(&bytes).next()? {
+            Item::Record { payload, .. } => decode_record(payload).ok().map(|record| record.run()),
+            _ => None,
+        }
     }
 
     /// All records of a journal; `None` where one of them cannot be read.
@@ -428,63 +460,6 @@ fn choose_segments(segments: &[Arc<Segment>]) -> Vec<Input> {
     Vec::new()
 }
 
-/// Decodes a block again and compares it with the rows that it was made of.
-fn check_block(block: &EncodedBlock, rows: &[Row]) -> Result<()> {
-    let opened = Block::in_memory(block)?;
-    decode_rows(&opened, 0..0)?;
-    let slices: Vec<usize> = (0..rows.len()).step_by(DECODED_ROWS).collect();
-    let is_same = |from: &usize| -> Result<bool> {
-        let expected = rows.get(*from..rows.len().min(from + DECODED_ROWS)).unwrap_or_default();
-        let back = decode_rows(&opened, *from..from + expected.len())?;
-        Ok(back.len() == expected.len() && back.iter().zip(expected).all(|(a, b)| a.is_same(b)))
-    };
-    let same = slices.par_iter().map(is_same).collect::<Result<Vec<bool>>>()?;
-    if same.into_iter().all(|same| same) && opened.summary.rows == rows.len() {
-        return Ok(());
-    }
-    Err(Error::damaged("a new segment", "a block does not decode to what was encoded; nothing was removed"))
-}
-
-fn decode_rows(block: &Block, wanted: std::ops::Range<usize>) -> Result<Vec<Row>> {
-    let mut damage = None;
-    let rows = block.rows(wanted, &mut |error| damage = Some(error));
-    damage.map_or(Ok(rows), Err)
-}
-
-/// The rows of a block that is being merged, a few of them in memory.
-struct Cursor {
-    block: Block,
-    next: usize,
-    rows: std::iter::Peekable<std::vec::IntoIter<Row>>,
-}
-
-impl Cursor {
-    fn new(block: Block) -> Result<Self> {
-        let mut cursor = Self { block, next: 0, rows: Vec::new().into_iter().peekable() };
-        cursor.fill()?;
-        Ok(cursor)
-    }
-
-    fn fill(&mut self) -> Result<()> {
-        if self.rows.peek().is_none() && self.next < self.block.summary.rows {
-            let end = self.block.summary.rows.min(self.next + DECODED_ROWS);
-            self.rows = decode_rows(&self.block, self.next..end)?.into_iter().peekable();
-            self.next = end;
-        }
-        Ok(())
-    }
-
-    fn run(&mut self) -> Option<RunId> {
-        self.rows.peek().map(|row| row.run)
-    }
-
-    fn take(&mut self, run: RunId) -> Result<Option<Row>> {
-        let row = self.rows.next_if(|row| row.run == run);
-        self.fill()?;
-        Ok(row)
-    }
-}
-
 /// Whether every part of a segment can be read.
 fn is_whole(segment: &Arc<Segment>) -> bool {
     (0..segment.blocks.len()).into_par_iter().all(|number| {
@@ -495,130 +470,4 @@ fn is_whole(segment: &Arc<Segment>) -> bool {
             !is_damaged
         })
     })
-}
-
-/// A block to be merged.
-struct Part {
-    first: RunId,
-    last: RunId,
-    rows: usize,
-    class: Class,
-    from: From,
-}
-
-enum From {
-    Segment(Arc<Segment>, usize),
-    Memory(EncodedBlock),
-}
-
-impl Part {
-    fn of_segment(segment: &Arc<Segment>, number: usize) -> Self {
-        let summary = segment.blocks.get(number);
-        let id = RunId([0; 16]);
-        Self {
-            first: summary.map_or(id, |summary| summary.first),
-            last: summary.map_or(id, |summary| summary.last),
-            rows: summary.map_or(0, |summary| summary.rows),
-            class: summary.map_or(Class::Run, |summary| summary.class),
-            from: From::Segment(Arc::clone(segment), number),
-        }
-    }
-
-    fn in_memory(block: EncodedBlock) -> Self {
-        let summary = &block.summary;
-        let (first, last, rows, class) = (summary.first, summary.last, summary.rows, summary.class);
-        Self { first, last, rows, class, from: From::Memory(block) }
-    }
-
-    fn open(&self) -> Result<Block> {
-        match &self.from {
-            From::Segment(segment, number) => segment.block(*number),
-            From::Memory(block) => Block::in_memory(block),
-        }
-    }
-
-    /// The block as it is.
-    fn into_encoded(self) -> Result<EncodedBlock> {
-        match self.from {
-            From::Segment(segment, number) => {
-                let no_such = || Error::damaged(segment.path(), "it has no such block");
-                segment.copy_of(segment.blocks.get(number).ok_or_else(no_such)?)
-            }
-            From::Memory(block) => Ok(block),
-        }
-    }
-}
-
-/// Where merged rows go.
-struct Output<'w, 's> {
-    writer: &'w mut SegmentWriter<'s>,
-    /// Rows that wait to be enough for a block, by class.
-    waiting: [Vec<Row>; 3],
-    /// The hash of each block.
-    written: Vec<[u8; 32]>,
-}
-
-impl Output<'_, '_> {
-    fn push(&mut self, row: Row) -> Result<()> {
-        let class = row.class();
-        let Some(waiting) = self.waiting.get_mut(class as usize) else { return Ok(()) };
-        waiting.push(row);
-        if waiting.len() == BLOCK_ROWS { self.flush(class) } else { Ok(()) }
-    }
-
-    fn flush(&mut self, class: Class) -> Result<()> {
-        let Some(waiting) = self.waiting.get_mut(class as usize) else { return Ok(()) };
-        let rows = std::mem::take(waiting);
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let block = encode_block(class, &rows);
-        check_block(&block, &rows)?;
-        self.copy(block)
-    }
-
-    fn copy(&mut self, block: EncodedBlock) -> Result<()> {
-        self.written.push(*blake3::hash(&block.bytes).as_bytes());
-        self.writer.push(block)
-    }
-
-    fn finish(mut self) -> Result<Vec<[u8; 32]>> {
-        for class in [Class::Run, Class::Orphan, Class::Forgotten] {
-            self.flush(class)?;
-        }
-        Ok(self.written)
-    }
-}
-
-/// Goes through all blocks in the order of ids: blocks that overlap with no other are copied, all others merged row by
-/// row. As many blocks are in memory as overlap at one place.
-fn sweep(mut parts: Vec<Part>, out: &mut Output<'_, '_>) -> Result<()> {
-    parts.sort_by_key(|part| std::cmp::Reverse(part.first));
-    let mut open: Vec<Cursor> = Vec::new();
-    loop {
-        let next = open.iter_mut().filter_map(Cursor::run).min();
-        let coming = parts.last().map(|part| part.first);
-        let run = match (next, coming) {
-            (None, None) => return Ok(()),
-            (Some(next), coming) if coming.is_none_or(|coming| next < coming) => next,
-            (next, Some(_)) => {
-                let Some(part) = parts.pop() else { return Ok(()) };
-                let is_alone = next.is_none_or(|next| part.last < next)
-                    && parts.last().is_none_or(|other| part.last < other.first);
-                if is_alone && part.class == Class::Run && part.rows >= COPIED_ROWS {
-                    out.flush(Class::Run)?;
-                    out.copy(part.into_encoded()?)?;
-                } else {
-                    open.push(Cursor::new(part.open()?)?);
-                }
-                continue;
-            }
-            (Some(next), None) => next,
-        };
-        let same = open.iter_mut().map(|cursor| cursor.take(run)).collect::<Result<Vec<Option<Row>>>>()?;
-        open.retain_mut(|cursor| cursor.run().is_some());
-        if let Some(row) = Row::join(same.into_iter().flatten().collect()) {
-            out.push(row)?;
-        }
-    }
 }

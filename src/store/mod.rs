@@ -8,6 +8,7 @@ pub mod location;
 mod maintenance;
 mod merge_packs;
 mod merge_runs;
+mod merge_sweep;
 mod objects;
 mod reachable;
 mod run_files;

@@ -17,7 +17,7 @@ use runsnap::operations::capture::{CaptureOptions, Target, capture};
 use runsnap::operations::verify::verify;
 use runsnap::snapshot::Entry;
 use runsnap::storage::{LocalStorage, Lock, Storage, StoredFile, WriteFile};
-use runsnap::store::Store;
+use runsnap::store::{MergeExtent, Store};
 
 use crate::support::{Project, Tree, tree};
 
@@ -484,6 +484,13 @@ fn cut_everywhere(most: usize) {
     project.write("momentum/added.py", "THRESHOLD = 0.6\n");
     recorded(&project, &storage, &record, "beside", Some(world.join("run-6")));
     drop(held);
+    // All journals become a segment, and captures go on in new ones.
+    drop(store);
+    let (store, _) = Store::init_in(Arc::clone(&storage), Chunker::default()).expect("opens");
+    let merged = store.merge_runs(MergeExtent::Full).expect("merged");
+    assert_eq!((merged.journals, merged.rows), (2, 6));
+    drop(store);
+    recorded(&project, &storage, &record, "merged", None);
 
     let operations = std::mem::take(&mut record.lock().expect("unharmed").operations);
     // One thread a core: most of the time goes into flushing.
@@ -546,6 +553,12 @@ fn check_state(project: &Project, folder: &Path, returned: &[(&String, &Tree)]) 
     capture(&store, &options(project, &after, None), &()).expect("captures");
     drop(store);
     let store = Store::open(folder).expect("opens again");
+    assert_restorable(&store, &after, &tree(&project.root()));
+    for (name, expected) in returned {
+        assert_restorable(&store, name, expected);
+    }
+    store.merge_runs(MergeExtent::Full).expect("merges");
+    let store = Store::open(folder).expect("opens once more");
     assert_restorable(&store, &after, &tree(&project.root()));
     for (name, expected) in returned {
         assert_restorable(&store, name, expected);
