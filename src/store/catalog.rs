@@ -21,7 +21,7 @@ pub const PACK_ENDING: &str = ".pack";
 /// The index.
 pub const INDEX_PATH: &str = "index.sqlite";
 /// Packs with more objects than this are indexed; the tables of others are read as quickly as an index is asked.
-const INDEXED_OBJECTS: usize = 4096;
+const INDEXED_OBJECTS: usize = 16_384;
 /// From this many packs that the index does not know, it gets them all.
 const BACKLOG: usize = 256;
 
