@@ -68,12 +68,13 @@ pub fn gc(store: &Store, options: GcOptions, progress: &dyn Progress) -> Result<
     let maintenance = store.maintenance(options.patience)?.ok_or_else(busy)?;
     maintenance.clean_up()?;
     sweep_leftovers(store, false, &mut collected)?;
+    // Records first: what all runs need is then told by the columns of a segment rather than by every record in memory.
+    let runs = store.merge_runs(MergeExtent::Full)?;
+    collected.merged_journals = runs.journals + runs.segments;
     store.catalog().refresh()?;
     if let Some(plan) = plan(store, &mut collected)? {
         compact(store, &maintenance, &plan, options, &mut collected, progress)?;
     }
-    let runs = store.merge_runs(MergeExtent::Full)?;
-    collected.merged_journals = runs.journals + runs.segments;
     collected.packs_bytes = packs_bytes(store)?;
     // The generation may be another one now, and the index with it.
     let store = Store::open_in(Arc::clone(store.storage()))?;
