@@ -162,6 +162,11 @@ impl Store {
         config.write(&*self.storage, temporary)
     }
 
+    /// Whether the generation is another one than when this store was opened.
+    fn has_been_raised(&self) -> bool {
+        Config::read(&*self.storage).is_ok_and(|config| config.generation != self.config.generation)
+    }
+
     pub(crate) fn check_writable(&self) -> Result<()> {
         if let Some(problem) = &self.config_problem {
             return Err(Error::damaged(
