@@ -28,7 +28,7 @@ use crate::journal;
 use crate::pack::Pack;
 use crate::storage::{LocalStorage, Storage};
 
-pub use catalog::{Catalog, INDEX_PATH, PACK_ENDING, PACKS, list_packs};
+pub use catalog::{Catalog, INDEX_PATH, PACK_ENDING, PACKS, Place, list_packs};
 pub use compaction::{Compacted, CompactionOptions};
 pub use config::{CONFIG_PATH, Config, Features};
 pub use files::{Files, OUTSIDE_FOLDER};
