@@ -443,3 +443,93 @@ fn a_copy_at_a_higher_chain_position_replaces_none() {
         }
     }
 }
+
+/// Bytes that do not compress, the same for the same seed.
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut out = vec![0; bytes];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
+    out
+}
+
+/// A capture that has chosen a base in a pack of which a first gc moved the content to other chain positions stands still
+/// while a second gc comes by.
+#[test]
+fn a_capture_that_stands_still_through_two_gcs() {
+    let mut field = Field::new();
+    // So many long versions of a path get frames of their own, in one chain. The first version that another project has
+    // of that path comes in later, and so to a higher position than it was captured at.
+    for version in 0..18 {
+        field.project.write("data.csv", [noise(version, 10), noise(99, 240_000)].concat());
+        field.capture(&format!("version-{version}"));
+    }
+    field.gc();
+    std::fs::remove_file(field.project.path("data.csv")).expect("there");
+    // So much that the first gc takes the large pack in, and the second does not.
+    field.project.write("table.csv", noise(1, 1_200_000));
+    field.capture("table");
+    let other = field.project.beside("other");
+    std::fs::create_dir(&other).expect("new");
+    let write = |version: u64| {
+        std::fs::write(other.join("data.csv"), [noise(version, 10), noise(99, 240_000)].concat()).expect("written");
+    };
+    let capture_other = |field: &mut Field, name: &str| {
+        let mut options = CaptureOptions::new(Target::Tree(other.clone()));
+        options.name = Some(name.to_owned());
+        capture(&field.open(), &options, &()).expect("captured");
+        field.runs.insert(name.to_owned(), tree(&other));
+    };
+    write(100);
+    capture_other(&mut field, "other");
+    write(101);
+    let stopped = Stopped::start("capture", "write tmp/0", &field.project.store(), &other);
+    assert_eq!(field.gc().waiting_packs, 1, "the one with the version that got another position");
+    field.check("after one gc");
+    field.gc();
+    field.check("after two");
+    stopped.finish();
+    field.runs.insert(LATE.to_owned(), tree(&other));
+    field.end("after all");
+}
+
+/// A pack of which no more is needed than what another pack's frames are differences to goes as well.
+#[test]
+fn room_comes_back_from_packs_that_others_are_differences_to() {
+    let mut field = Field::new();
+    field.project.write("momentum/signal.py", long_text("first"));
+    field.project.write("table.csv", noise(1, 200_000));
+    field.capture("first");
+    field.gc();
+    std::fs::remove_file(field.project.path("table.csv")).expect("there");
+    field.project.write("momentum/signal.py", long_text("second"));
+    field.capture("second");
+    field.gc();
+    field.forget("first");
+    let before = field.gc().packs_bytes_before;
+    assert!(before > 200_000, "{before}");
+    field.end("forgotten");
+}
+
+/// What is in a pack that cannot be opened just now may be a difference to anything: nothing is taken for garbage.
+#[test]
+fn what_an_unreadable_pack_needs_stays() {
+    let mut field = Field::new();
+    field.project.write("momentum/signal.py", long_text("first"));
+    field.capture("first");
+    // A pack of content alone, as a capture that ended early leaves one: the trees are in that of the next capture.
+    let ((first, _), (second, bytes)) = (chunk(&long_text("first")), chunk(&long_text("second")));
+    let store = field.open();
+    let mut writer = store.writer().expect("a slot");
+    assert!(writer.add(ObjectKind::Chunk, second, bytes, Some(first)).expect("added"));
+    writer.flush_objects().expect("written");
+    let pack = field.project.store().join(format!("packs/{}.pack", writer.new_packs()[0]));
+    drop(writer);
+    field.project.write("momentum/signal.py", long_text("second"));
+    field.capture("second");
+    field.forget("first");
+    let content = std::fs::read(&pack).expect("there");
+    std::fs::write(&pack, &content[..content.len() - 1]).expect("cut");
+    let collected = gc(&field.open(), GcOptions { dry_run: false, patience: Duration::ZERO }, &()).expect("collected");
+    assert!(!collected.problems.is_empty());
+    std::fs::write(&pack, content).expect("mended");
+    field.end("mended");
+}
