@@ -11,11 +11,11 @@ use crate::error::{Error, Result};
 use crate::id::ObjectId;
 use crate::pack::Pack;
 use crate::pack::compression::COMPACT_LEVEL;
-use crate::pack::format::ObjectKind;
+use crate::pack::format::{ObjectKind, Prefix};
 use crate::progress::Progress;
 use crate::storage::Lock;
 use crate::store::slot::{FOLDER, TEMPORARY};
-use crate::store::{CompactionOptions, Maintenance, MergeExtent, Reached, SETTLED_TIER, Store, list_packs};
+use crate::store::{CompactionOptions, Maintenance, MergeExtent, Place, Reached, SETTLED_TIER, Store, list_packs};
 
 /// A compacted pack is compacted again once packs with a quarter of its content have gathered beside it, or once a fifth
 /// of it is garbage. So each object is written again a few times in the life of a store, not at each `gc`.
@@ -137,14 +137,44 @@ fn plan(store: &Store, collected: &mut Collected) -> Result<Option<Plan>> {
     });
     let mut gathered: usize = inputs.iter().map(|pack| raw(pack) - garbage(pack).min(raw(pack))).sum();
     packs.sort_by_key(|pack| raw(pack));
-    for pack in packs {
-        if gathered == 0 || raw(&pack) > gathered.saturating_mul(GROWTH) {
-            break;
-        }
+    let mut staying = packs.into_iter().peekable();
+    while let Some(pack) = staying.next_if(|pack| gathered > 0 && raw(pack) <= gathered.saturating_mul(GROWTH)) {
         gathered += raw(&pack);
         inputs.push(pack);
     }
+    if reached.is_complete {
+        add_dependents(store, &live, &mut inputs, staying.collect());
+    }
     Ok((!inputs.is_empty()).then_some(Plan { snapshots, reached, inputs }))
+}
+
+/// Adds the packs with frames that are differences to garbage in `inputs` alone: that could never go otherwise.
+fn add_dependents(
+    store: &Store,
+    live: &HashSet<(ObjectKind, u64)>,
+    inputs: &mut Vec<Arc<Pack>>,
+    mut staying: Vec<Arc<Pack>>,
+) {
+    let mut names: HashSet<String> = inputs.iter().map(|pack| pack.name().to_owned()).collect();
+    loop {
+        let needs_garbage = |pack: &Arc<Pack>| {
+            pack.frames.iter().filter(|frame| matches!(frame.prefix, Prefix::Anywhere(_))).any(|frame| {
+                let bases = store.catalog().bases(pack, frame);
+                let goes = |base: &Place| {
+                    names.contains(base.pack.name())
+                        && base.object().is_some_and(|object| !live.contains(&(object.kind, object.name.key())))
+                };
+                !bases.is_empty() && bases.iter().all(goes)
+            })
+        };
+        let (dependents, rest): (Vec<_>, Vec<_>) = staying.into_iter().partition(needs_garbage);
+        if dependents.is_empty() {
+            return;
+        }
+        names.extend(dependents.iter().map(|pack| pack.name().to_owned()));
+        inputs.extend(dependents);
+        staying = rest;
+    }
 }
 
 /// The objects that runs need, by kind and key.

@@ -103,7 +103,7 @@ struct Compaction<'s> {
     options: CompactionOptions,
     problems: Vec<Error>,
     taken: HashSet<Key>,
-    /// Objects that got a higher chain position.
+    /// Objects that got a higher chain position, or stay at one in another pack.
     raised: HashSet<Key>,
 }
 
@@ -271,11 +271,16 @@ impl<'s> Compaction<'s> {
     fn take(&mut self, kind: ObjectKind, id: ObjectId, path: Option<&TrackedPath>) -> Option<Item> {
         let key = (kind, id.key());
         let place = self.at.get(&key)?.clone();
-        if !self.taken.insert(key) || self.is_elsewhere(kind, id) {
+        let position = place.frame()?.chain_position;
+        if !self.taken.insert(key) || self.is_elsewhere(kind, id, position) {
             return None;
         }
         let is_free = self.options.raises_positions && !self.pinned.contains(&id.key());
-        let limit = if is_free { MAX_CHAIN_POSITION } else { place.frame()?.chain_position };
+        let limit = if is_free { MAX_CHAIN_POSITION } else { position };
+        if is_free && self.is_elsewhere(kind, id, limit) {
+            self.raised.insert(key);
+            return None;
+        }
         Some(Item { kind, id, bytes: place.object()?.bytes, place, path: path.cloned(), limit })
     }
 
@@ -507,7 +512,9 @@ impl<'s> Compaction<'s> {
                     Err(_) => return true,
                 },
             };
-            !self.is_elsewhere(object.kind, id)
+            let position = self.at.get(&key).and_then(Place::frame).map_or(0, |frame| frame.chain_position);
+            let highest = if self.raised.contains(&key) { MAX_CHAIN_POSITION } else { position };
+            !self.is_elsewhere(object.kind, id, highest)
         };
         let is_safe = |pack: &&Arc<Pack>| !pack.objects.iter().enumerate().any(|object| is_needed(object, pack));
         let is_doubtful = |pack: &&Arc<Pack>| {
@@ -522,10 +529,12 @@ impl<'s> Compaction<'s> {
         Compacted { pack: None, bytes: 0, replaced, doubtful, problems: self.problems }
     }
 
-    /// Whether an object is also in a pack that stays, with all that it needs.
-    fn is_elsewhere(&self, kind: ObjectKind, id: ObjectId) -> bool {
+    /// Whether an object is also in a pack that stays, with all that it needs, and at no higher chain position than
+    /// `highest`: differences to a copy at a low position find none at a high one.
+    fn is_elsewhere(&self, kind: ObjectKind, id: ObjectId, highest: u32) -> bool {
         self.store.catalog.places(kind, id).iter().any(|place| {
             self.stays(place)
+                && place.frame().is_some_and(|frame| frame.chain_position <= highest)
                 && self.is_whole(place)
                 && (kind.has_full_id() || self.store.take(place).is_ok_and(|bytes| ObjectId::of(&bytes) == id))
         })

@@ -29,7 +29,7 @@ use crate::journal;
 use crate::pack::Pack;
 use crate::storage::{LocalStorage, Storage};
 
-pub use catalog::{Catalog, INDEX_PATH, PACK_ENDING, PACKS, list_packs};
+pub use catalog::{Catalog, INDEX_PATH, PACK_ENDING, PACKS, Place, list_packs};
 pub use compaction::{Compacted, CompactionOptions};
 pub use config::{CONFIG_PATH, Config, Features};
 pub use files::{Files, OUTSIDE_FOLDER};
@@ -161,6 +161,11 @@ impl Store {
         let mut config = Config::read(&*self.storage)?;
         config.generation += 1;
         config.write(&*self.storage, temporary)
+    }
+
+    /// Whether the generation is another one than when this store was opened.
+    fn has_been_raised(&self) -> bool {
+        Config::read(&*self.storage).is_ok_and(|config| config.generation != self.config.generation)
     }
 
     pub(crate) fn check_writable(&self) -> Result<()> {

@@ -133,6 +133,10 @@ impl Store {
             Ok(Some(tails))
         })?;
         let Some(mut tails) = tails else { return Ok(()) };
+        if self.has_been_raised() {
+            // Whoever has deleted packs since this store was opened has an index that belongs to what is there now.
+            return Ok(());
+        }
         // A record beyond its writer's note may not be flushed yet: after a power cut its place would hold another one.
         let notes: HashMap<String, u64> =
             notes(&*self.storage)?.into_iter().map(|note| (note.journal, note.bytes)).collect();

@@ -1,6 +1,6 @@
 //! Random histories: edits, captures and everything that a store goes through, compared with plain copies in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -11,12 +11,15 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use runsnap::chunker::Chunker;
 use runsnap::operations::capture::{CaptureOptions, Target, capture};
+use runsnap::operations::forget::forget;
 use runsnap::operations::gc::{GcOptions, gc};
 use runsnap::operations::reindex::reindex;
 use runsnap::operations::restore::{RestoreOptions, restore};
 use runsnap::operations::verify::verify;
+use runsnap::snapshot::Entry;
 use runsnap::storage::LocalStorage;
-use runsnap::store::Store;
+use runsnap::store::{MergeExtent, Store};
+use runsnap::tracked_path::TrackedPath;
 
 use crate::support::{Tree, tree};
 
@@ -43,6 +46,11 @@ enum Step {
     /// The files of an earlier capture come back, as when an edit is undone.
     Revert(Index),
     Restore(Index),
+    /// One file of a run, as `cat` reads it.
+    ReadFile(Index, Index),
+    Forget(Index),
+    MergePacks,
+    MergeRuns,
     Collect,
     RemoveIndex,
     Reindex,
@@ -73,7 +81,11 @@ fn step() -> impl Strategy<Value = Step> {
         8 => Just(Step::Capture),
         1 => any_one().prop_map(Step::Revert),
         2 => any_one().prop_map(Step::Restore),
-        1 => Just(Step::Collect),
+        1 => (any_one(), any_one()).prop_map(|(run, file)| Step::ReadFile(run, file)),
+        1 => any_one().prop_map(Step::Forget),
+        1 => Just(Step::MergePacks),
+        1 => Just(Step::MergeRuns),
+        2 => Just(Step::Collect),
         1 => Just(Step::RemoveIndex),
         1 => Just(Step::Reindex),
         1 => Just(Step::Reopen),
@@ -96,6 +108,8 @@ struct History {
     files: Tree,
     /// Those of each run, by name.
     runs: BTreeMap<String, Tree>,
+    /// How many runs there ever were: a name is never given twice.
+    captures: usize,
 }
 
 impl History {
@@ -104,7 +118,7 @@ impl History {
         fs::create_dir(folder.path().join("project")).expect("folder");
         let (store, _) =
             Store::init_in(Arc::new(LocalStorage::new(folder.path().join("store"))), chunker).expect("made");
-        Self { folder, store: Some(store), files: Tree::new(), runs: BTreeMap::new() }
+        Self { folder, store: Some(store), files: Tree::new(), runs: BTreeMap::new(), captures: 0 }
     }
 
     fn store(&self) -> &Store {
@@ -154,6 +168,36 @@ impl History {
         prop_assert_eq!(restored.problems, Vec::<String>::new());
         prop_assert!(tree(&output) == *expected, "{} came back with other files", name);
         fs::remove_dir_all(output).expect("removed");
+        Ok(())
+    }
+
+    /// The content or target that a run has at a path.
+    fn read(&self, name: &str, path: &Path) -> Result<Vec<u8>, TestCaseError> {
+        let runs = self.store().runs().expect("readable");
+        let run = runs.iter().find(|run| run.label() == name);
+        let run = run.ok_or_else(|| TestCaseError::fail(format!("{name} is lost")))?;
+        let files = self.store().files_of(run.start.snapshot).expect("readable");
+        let path = TrackedPath::from_path(path).expect("a path");
+        Ok(match files.entries.get(&path) {
+            Some(Entry::Symlink { target }) => target.clone(),
+            Some(Entry::File { id, bytes, .. }) => self.store().file(*id, *bytes).expect("readable"),
+            None => return Err(TestCaseError::fail(format!("{name} has no {path}"))),
+        })
+    }
+
+    /// After a gc, reading any object decodes a few frames beyond its own.
+    fn check_depths(&self) -> Result<(), TestCaseError> {
+        let catalog = self.store().catalog();
+        for pack in catalog.packs() {
+            for frame in &pack.frames {
+                let (mut depth, mut bases) = (0, catalog.bases(&pack, frame));
+                while let Some(base) = bases.first().cloned() {
+                    depth += 1;
+                    bases = catalog.bases(&base.pack, base.frame().expect("in a frame"));
+                }
+                prop_assert!(depth <= 4, "{} frames beyond one of {}", depth, pack.path);
+            }
+        }
         Ok(())
     }
 
@@ -207,7 +251,8 @@ impl History {
             Step::Link(folder, name, target) => self.set(place(folder, name), "link", target.into_bytes()),
             Step::Capture => {
                 let mut options = CaptureOptions::new(Target::Tree(self.folder.path().join("project")));
-                options.name = Some(format!("run-{}", self.runs.len()));
+                options.name = Some(format!("run-{}", self.captures));
+                self.captures += 1;
                 let captured = capture(self.store(), &options, &()).expect("captured");
                 prop_assert_eq!(captured.warnings, Vec::<String>::new());
                 prop_assert_eq!(captured.files as usize, self.files.len());
@@ -230,8 +275,29 @@ impl History {
                     self.check(name, files)?;
                 }
             }
+            Step::ReadFile(run, file) => {
+                if let Some((name, files)) = self.picked_run(&run).filter(|(_, files)| !files.is_empty()) {
+                    let (path, (_, content)) = files.iter().nth(file.index(files.len())).expect("within");
+                    prop_assert!(self.read(name, path)? == *content, "{} of {}", path.display(), name);
+                }
+            }
+            Step::Forget(run) => {
+                if let Some(name) = self.picked_run(&run).map(|(name, _)| name.clone()) {
+                    let runs = self.store().runs().expect("readable");
+                    let id = runs.iter().find(|run| run.label() == name).expect("not lost").start.run;
+                    forget(self.store(), &BTreeSet::from([id])).expect("forgotten");
+                    self.runs.remove(&name);
+                }
+            }
+            Step::MergePacks => self.store().merge_packs_step().expect("merged"),
+            Step::MergeRuns => drop(self.store().merge_runs(MergeExtent::Full).expect("merged")),
             Step::Collect => {
-                drop(gc(self.store(), GcOptions { dry_run: false, patience: Duration::ZERO }, &()).expect("collected"))
+                let collected = gc(self.store(), GcOptions { dry_run: false, patience: Duration::ZERO }, &());
+                let collected = collected.expect("collected");
+                prop_assert_eq!((collected.waiting_packs, collected.problems), (0, Vec::new()));
+                // The generation is another one now.
+                self.reopen();
+                self.check_depths()?;
             }
             Step::RemoveIndex => {
                 self.store = None;

@@ -10,6 +10,7 @@ mod concurrency;
 mod damage;
 mod forget;
 mod formats;
+mod gc;
 mod history;
 mod ids;
 mod import;
