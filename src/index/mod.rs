@@ -162,6 +162,17 @@ impl Index {
         }
     }
 
+    /// Whether the index is whole but of an earlier generation: maintenance has deleted packs since, and has not come to
+    /// making it anew.
+    pub fn is_of_earlier_generation(path: &Path, store: StoreId, generation: u64) -> bool {
+        let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let generation_of = || -> Result<(String, i64), IndexError> {
+            let connection = Connection::open_with_flags(path, flags)?;
+            connection.query_row("SELECT id, generation FROM store", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        };
+        generation_of().is_ok_and(|(id, found)| id == store.to_string() && found.cast_unsigned() < generation)
+    }
+
     fn belongs_to(&self, store: StoreId, generation: u64) -> Result<bool, IndexError> {
         let version: i64 = self.connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if version != VERSION {

@@ -13,7 +13,7 @@ use super::run_filter::{Filter, Key};
 use super::{run_folder, select};
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
-use crate::index::IndexedRun;
+use crate::index::{Index, IndexedRun};
 use crate::journal::{decode_record, mend};
 use crate::pack::Pack;
 use crate::pack::format::{ObjectKind, ObjectName};
@@ -273,6 +273,13 @@ impl Verification<'_> {
         let file = self.full(INDEX_PATH);
         let catalog = self.store.catalog();
         let Some(indexed) = catalog.ask_index(|index| index.packs()) else {
+            let config = self.store.config();
+            if Index::is_of_earlier_generation(&catalog.index_path(), config.store, config.generation) {
+                self.out
+                    .notes
+                    .push(format!("{file}: a gc was killed before it came to the index; the next capture does"));
+                return;
+            }
             self.blame(file, format!("cannot be read or is of another state of the store; {INDEX_ADVICE}"));
             return;
         };
