@@ -30,6 +30,8 @@ pub enum Action {
     FlipBit(u64, u8),
     /// The file ends there.
     Cut(u64),
+    /// From this byte on there are so many zeros.
+    Zero(u64, u64),
     /// The file goes away.
     Remove,
 }
@@ -41,6 +43,11 @@ impl Action {
             Self::FlipBit(at, bit) => {
                 let mut bytes = fs::read(path).expect("readable");
                 bytes[at as usize] ^= 1 << bit;
+                fs::write(path, bytes).expect("written");
+            }
+            Self::Zero(at, zeros) => {
+                let mut bytes = fs::read(path).expect("readable");
+                bytes[at as usize..(at + zeros) as usize].fill(0);
                 fs::write(path, bytes).expect("written");
             }
             Self::Cut(bytes) => fs::File::options().write(true).open(path).expect("there").set_len(bytes).expect("cut"),
@@ -115,6 +122,27 @@ impl Field {
     pub fn with_index() -> Self {
         let field = Self::new();
         field.project.run(["reindex"]).expect(0);
+        field
+    }
+
+    /// The same with what was captured before a first gc and a second one in a pack each, the later with differences to
+    /// the earlier, and with one run of each project that neither has seen. Some runs are forgotten, all records are in segments.
+    pub fn compacted() -> Self {
+        let mut field = Self::new();
+        field.project.run(["gc", "--quiet"]).expect(0);
+        for version in 4..=6 {
+            field.edit_signal(version);
+            field.project.write("beta/main.py", format!("import shared\nLIMIT = {version}\n"));
+            field.capture("alpha", &format!("alpha-{version}"), &[]);
+            field.capture("beta", &format!("beta-{version}"), &[]);
+            if version == 5 {
+                for forgotten in ["alpha-4", "beta-1"] {
+                    field.project.run(["forget", forgotten]).expect(0);
+                    field.originals.remove(forgotten);
+                }
+                field.project.run(["gc", "--quiet"]).expect(0);
+            }
+        }
         field
     }
 
@@ -376,6 +404,38 @@ fn packs_that_an_index_knows() {
         let actions = [flips_in_frames(&pack), flips_around_frames(&pack), cuts_and_removal(pack.bytes).to_vec()];
         for actions in actions {
             field.damaged(file, actions[n % actions.len()]).check();
+        }
+    }
+}
+
+/// All of each frame but its ends, or what of it there is.
+fn zeros_in_frames(pack: &Pack) -> Vec<Action> {
+    pack.frames.iter().map(|frame| Action::Zero(frame.offset, frame.stored_bytes.div_ceil(2))).collect()
+}
+
+#[test]
+fn compacted_packs() {
+    let field = Field::compacted();
+    let files = field.files("packs");
+    let is_settled = |file: &&String| field.pack(file).tier == runsnap::store::SETTLED_TIER;
+    assert_eq!(files.iter().filter(is_settled).count(), 2, "{files:?}");
+    for (n, file) in files.iter().enumerate() {
+        let pack = field.pack(file);
+        let mut actions = [flips_in_frames(&pack), zeros_in_frames(&pack)].concat();
+        actions.extend(cuts_and_removal(pack.bytes));
+        if n == 0 || is_settled(&file) {
+            actions.extend(flips_around_frames(&pack));
+        }
+        for action in actions {
+            let damaged = field.damaged(file, action);
+            if action != Action::Remove {
+                damaged.check();
+                continue;
+            }
+            // Records name many packs that merges have replaced, so which one is gone cannot always be told; whom it hits can.
+            let found = damaged.look();
+            assert_eq!(found.named(), found.hit(), "{}: {:?}", damaged.what, found.problems);
+            assert!(found.problems.iter().all(|problem| problem.file.contains("/packs")), "{:?}", found.problems);
         }
     }
 }

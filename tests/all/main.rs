@@ -11,6 +11,7 @@ mod damage;
 mod forget;
 mod formats;
 mod gc;
+mod gc_killed;
 mod history;
 mod ids;
 mod import;

@@ -9,11 +9,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rayon::prelude::*;
 use runsnap::Result;
 use runsnap::chunker::Chunker;
 use runsnap::operations::capture::{CaptureOptions, Target, capture};
+use runsnap::operations::forget::forget;
+use runsnap::operations::gc::{GcOptions, gc};
 use runsnap::operations::verify::verify;
 use runsnap::snapshot::Entry;
 use runsnap::storage::{LocalStorage, Lock, Storage, StoredFile, WriteFile};
@@ -36,6 +39,8 @@ enum Operation {
     SyncFolder(PathBuf),
     /// A capture has returned: from here on this run must be there.
     Returned(String, Tree),
+    /// A run is being forgotten: from here on it may be there or not.
+    Forgotten(String),
     /// The index has been written; SQLite does not go through the storage.
     Index(Vec<u8>),
 }
@@ -302,7 +307,7 @@ fn open_parts(operations: &[Operation], end: usize) -> Vec<Open> {
                 }
             }
             Operation::Index(_) => drop(open.insert(Open::Index, at)),
-            Operation::Sync(_) | Operation::SyncFolder(_) | Operation::Returned(..) => {}
+            Operation::Sync(_) | Operation::SyncFolder(_) | Operation::Returned(..) | Operation::Forgotten(_) => {}
         }
     }
     let mut parts: Vec<(Open, usize)> = open.into_iter().collect();
@@ -502,6 +507,76 @@ fn cut_everywhere(most: usize) {
     assert!(states > 4 * operations.len(), "{states}");
 }
 
+/// Captures that merge packs by the way, a forgotten run, and gc twice: first with garbage beside what is needed, then
+/// with packs of which nothing is needed.
+#[test]
+fn what_had_returned_survives_every_cut_in_merges_and_gc() {
+    cut_maintenance(4);
+}
+
+/// The same with many states at each: `cargo test --release --test all -- --ignored --nocapture many_ways_of_gc`.
+#[test]
+#[ignore = "takes minutes"]
+fn what_had_returned_survives_every_cut_in_many_ways_of_gc() {
+    cut_maintenance(64);
+}
+
+fn cut_maintenance(most: usize) {
+    let project = Project::with_code();
+    let world = project.beside("world");
+    fs::create_dir(&world).expect("made");
+    let record = Shared::default();
+    let storage: Arc<dyn Storage> =
+        Arc::new(RecordingStorage { inner: LocalStorage::new(world.join("store")), record: Arc::clone(&record) });
+    let index = world.join("store/index.sqlite");
+    let done = || record.lock().expect("unharmed").operations.len();
+    let packs = || fs::read_dir(world.join("store/packs")).expect("there").count();
+    let collect = || {
+        let store = Store::open_in(Arc::clone(&storage)).expect("opens");
+        let options = GcOptions { dry_run: false, patience: Duration::ZERO };
+        let collected = gc(&store, options, &()).expect("collected");
+        assert_eq!((collected.waiting_packs, collected.problems), (0, Vec::new()));
+        record.lock().expect("unharmed").operations.push(Operation::Index(fs::read(&index).expect("there")));
+    };
+    let forget_run = |name: &str| {
+        let store = Store::open_in(Arc::clone(&storage)).expect("opens");
+        let runs = store.runs().expect("readable");
+        let run = runs.iter().find(|run| run.label() == name).expect("there").start.run;
+        record.lock().expect("unharmed").operations.push(Operation::Forgotten(name.to_owned()));
+        forget(&store, &BTreeSet::from([run])).expect("forgotten");
+    };
+    let text = |version: usize| format!("WINDOW = {version}\n{}", "# a line that stays\n".repeat(40));
+
+    let mut start = 0;
+    for version in 1..=8 {
+        start = done();
+        project.write("momentum/signal.py", text(version));
+        recorded(&project, &storage, &record, &format!("version-{version}"), None);
+    }
+    assert_eq!(packs(), 1, "the last capture has merged all");
+    project.write("momentum/signal.py", text(9));
+    recorded(&project, &storage, &record, "version-9", None);
+    forget_run("version-3");
+    forget_run("version-9");
+    collect();
+    assert_eq!(packs(), 1);
+    // What was garbage is back, and a file that only this run has goes with it.
+    project.write("momentum/added.py", text(100));
+    recorded(&project, &storage, &record, "version-9-again", None);
+    project.write("momentum/added.py", text(101));
+    recorded(&project, &storage, &record, "last", None);
+    forget_run("version-9-again");
+    collect();
+
+    let operations = std::mem::take(&mut record.lock().expect("unharmed").operations);
+    let states: usize = (start..=operations.len())
+        .into_par_iter()
+        .map(|end| check_cut(&project, &operations, end, &world, &index, most))
+        .sum();
+    println!("{} operations, cuts from {start} on, {states} states", operations.len());
+    assert!(states > 3 * (operations.len() - start), "{states}");
+}
+
 /// Checks every state that a cut after `end` operations can leave; how many there were.
 fn check_cut(
     project: &Project,
@@ -513,13 +588,14 @@ fn check_cut(
 ) -> usize {
     let mut states = 0;
     {
-        let returned: Vec<(&String, &Tree)> = operations[..end]
-            .iter()
-            .filter_map(|operation| match operation {
-                Operation::Returned(name, tree) => Some((name, tree)),
-                _ => None,
-            })
-            .collect();
+        let mut returned: Vec<(&String, &Tree)> = Vec::new();
+        for operation in &operations[..end] {
+            match operation {
+                Operation::Returned(name, tree) => returned.push((name, tree)),
+                Operation::Forgotten(name) => returned.retain(|(returned, _)| *returned != name),
+                _ => {}
+            }
+        }
         for choice in combinations(&open_parts(operations, end), most) {
             states += 1;
             let after = tempfile::tempdir().expect("a temporary folder");
