@@ -209,7 +209,7 @@ fn compact(
     collected.problems.extend(compacted.problems.iter().map(Error::to_string));
     maintenance.delete_replaced(&compacted.replaced)?;
     let known: HashSet<ObjectId> = plan.snapshots.iter().copied().collect();
-    let again = |store: &Store| snapshots(store).map(|(snapshots, _)| snapshots);
+    let again = |store: &Store| snapshots(store).map(|(all, is_complete)| is_complete.then_some(all));
     let swept = maintenance.delete_doubtful(&compacted.doubtful, &known, again, options.patience)?;
     collected.compacted_packs = compacted.replaced.len() as u64 + swept.deleted;
     collected.waiting_packs = swept.waiting + swept.spared;

@@ -153,13 +153,14 @@ impl Maintenance<'_> {
 
     /// Deletes packs that captures under way may need, once none of those can any more.
     ///
-    /// `known` are the snapshots that were looked at when it was found that none needs the packs. Captures that were under way then are
+    /// `known` are the snapshots that were looked at when it was found that none needs the packs; `snapshots` tells those of
+    /// all runs, or that some run cannot be read. Captures that were under way then are
     /// waited for up to `patience`; where they take longer, nothing is deleted.
     pub fn delete_doubtful(
         &self,
         packs: &[String],
         known: &HashSet<ObjectId>,
-        snapshots: impl Fn(&Store) -> Result<Vec<ObjectId>>,
+        snapshots: impl Fn(&Store) -> Result<Option<Vec<ObjectId>>>,
         patience: Duration,
     ) -> Result<Swept> {
         let storage = &*self.store.storage;
@@ -190,6 +191,10 @@ impl Maintenance<'_> {
         }
         // All that captures before the list have found is in a record now, or will never be.
         let spared = self.spare(&mut condemned, known, snapshots)?;
+        if condemned.is_empty() {
+            self.pardon()?;
+            return Ok(Swept { spared, ..Swept::default() });
+        }
         if spared > 0 {
             self.condemn(&condemned)?;
         }
@@ -212,15 +217,19 @@ impl Maintenance<'_> {
         &self,
         condemned: &mut HashSet<String>,
         known: &HashSet<ObjectId>,
-        snapshots: impl Fn(&Store) -> Result<Vec<ObjectId>>,
+        snapshots: impl Fn(&Store) -> Result<Option<Vec<ObjectId>>>,
     ) -> Result<u64> {
         let before = condemned.len();
         loop {
             let count = condemned.len();
             self.store.catalog.refresh()?;
             self.store.catalog.set_condemned(condemned.clone());
-            let new: Vec<ObjectId> =
-                snapshots(self.store)?.into_iter().filter(|snapshot| !known.contains(snapshot)).collect();
+            // A record that cannot be read may need anything.
+            let Some(all) = snapshots(self.store)? else {
+                condemned.clear();
+                break;
+            };
+            let new: Vec<ObjectId> = all.into_iter().filter(|snapshot| !known.contains(snapshot)).collect();
             for holder in self.store.holders_of_unlasting(&new)? {
                 condemned.remove(&holder);
             }

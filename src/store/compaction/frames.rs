@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Compaction, Item, Key};
+use super::{Compaction, Item, Object};
 use crate::dense_trees::{DenseEncoder, FileObject};
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
@@ -37,7 +37,7 @@ impl Unit {
 pub(super) struct Built {
     /// Frames, whose `Prefix::Here` still counts from the unit's first object.
     pub(super) frames: Vec<PreparedFrame>,
-    pub(super) raised: Vec<Key>,
+    pub(super) raised: Vec<Object>,
     pub(super) problems: Vec<Error>,
 }
 
@@ -89,7 +89,7 @@ impl Store {
             ordinal += objects.len() as u32;
             let position = frame.chain_position();
             let is_raised = |(item, _): &&(&Item, _)| position > item.position();
-            built.raised.extend(read.iter().filter(is_raised).map(|(item, _)| (item.kind, item.id.key())));
+            built.raised.extend(read.iter().filter(is_raised).map(|(item, _)| (item.kind, item.id)));
             if unit.frames.len() > 1 && outside.is_none() {
                 last.truncate(position as usize);
                 last.push((Prefix::Here(ordinal - 1), newest.to_vec()));

@@ -55,7 +55,10 @@ pub struct Compacted {
     pub problems: Vec<Error>,
 }
 
-type Key = (ObjectKind, u64);
+/// An object as tables name it.
+type Key = (ObjectKind, ObjectName);
+/// An object, beyond doubt.
+type Object = (ObjectKind, ObjectId);
 
 /// An object to be moved.
 struct Item {
@@ -84,9 +87,9 @@ struct Compaction<'s> {
     pinned: HashSet<u64>,
     options: CompactionOptions,
     problems: Vec<Error>,
-    taken: HashSet<Key>,
+    taken: HashSet<Object>,
     /// Objects that got a higher chain position, or stay at one in another pack.
-    raised: HashSet<Key>,
+    raised: HashSet<Object>,
 }
 
 impl Store {
@@ -165,7 +168,7 @@ impl<'s> Compaction<'s> {
             for (ordinal, object) in pack.objects.iter().enumerate() {
                 let place = Place { pack: Arc::clone(pack), ordinal };
                 let position = |place: &Place| place.frame().map_or(u32::MAX, |frame| frame.chain_position);
-                let key = (object.kind, object.name.key());
+                let key = (object.kind, object.name);
                 if at.get(&key).is_none_or(|known| position(known) > position(&place)) {
                     at.insert(key, place);
                 }
@@ -191,7 +194,7 @@ impl<'s> Compaction<'s> {
             let raw = self.store.decode_frame(pack, frame)?;
             for object in pack.objects.get(frame.objects.clone()).unwrap_or_default() {
                 let bytes = object.bytes_in(&raw);
-                let is_right = match self.at.get(&(object.kind, object.name.key())) {
+                let is_right = match self.at.get(&(object.kind, object.name)) {
                     // A list has no hash of its own: it is compared with what it was written from.
                     Some(source) if object.kind == ObjectKind::ChunkList => {
                         self.store.take(source).is_ok_and(|source| *source == *bytes)
@@ -213,37 +216,41 @@ impl<'s> Compaction<'s> {
 
     /// Tells which of the inputs nothing is needed of: all that is needed is in the new pack, or in one that stays.
     fn finish(self, inputs: &[Arc<Pack>], reached: &Reached, new: Option<&Arc<Pack>>) -> Compacted {
-        let moved: HashSet<Key> =
-            new.iter().flat_map(|pack| &pack.objects).map(|object| (object.kind, object.name.key())).collect();
+        let moved: HashSet<Object> = new.iter().flat_map(|pack| self.objects_of(pack)).flatten().collect();
         let keeps_all = self.options.keeps_unreached || !reached.is_complete || !self.problems.is_empty();
         // Chunks are taken with their files, trees with their snapshots: what was not taken is garbage.
-        let is_needed = |(ordinal, object): (usize, &crate::pack::Object), pack: &Arc<Pack>| {
-            let key = (object.kind, object.name.key());
-            if moved.contains(&key) || (!keeps_all && !self.taken.contains(&key)) {
+        let is_needed = |object: &Object| {
+            if moved.contains(object) || (!keeps_all && !self.taken.contains(object)) {
                 return false;
             }
-            let id = match object.name {
-                ObjectName::Id(id) => id,
-                ObjectName::Key(_) => match self.store.take(&Place { pack: Arc::clone(pack), ordinal }) {
-                    Ok(bytes) => ObjectId::of(&bytes),
-                    Err(_) => return true,
-                },
-            };
-            let position = self.at.get(&key).and_then(Place::frame).map_or(0, |frame| frame.chain_position);
-            let highest = if self.raised.contains(&key) { MAX_CHAIN_POSITION } else { position };
-            !self.is_elsewhere(object.kind, id, highest)
+            let (kind, id) = *object;
+            let place = self.at.get(&(kind, ObjectName::of(kind, id)));
+            let position = place.and_then(Place::frame).map_or(0, |frame| frame.chain_position);
+            let highest = if self.raised.contains(object) { MAX_CHAIN_POSITION } else { position };
+            !self.is_elsewhere(kind, id, highest)
         };
-        let is_safe = |pack: &&Arc<Pack>| !pack.objects.iter().enumerate().any(|object| is_needed(object, pack));
-        let is_doubtful = |pack: &&Arc<Pack>| {
-            pack.objects.iter().any(|object| {
-                let key = (object.kind, object.name.key());
-                self.raised.contains(&key) || !self.taken.contains(&key)
-            })
-        };
-        let (doubtful, replaced): (Vec<_>, Vec<_>) = inputs.iter().filter(is_safe).partition(is_doubtful);
-        let names = |packs: Vec<&Arc<Pack>>| packs.into_iter().map(|pack| pack.name().to_owned()).collect();
-        let (doubtful, replaced) = (names(doubtful), names(replaced));
+        let (mut doubtful, mut replaced) = (Vec::new(), Vec::new());
+        for pack in inputs {
+            // What cannot be read may be needed.
+            let Some(objects) = self.objects_of(pack).collect::<Option<Vec<Object>>>() else { continue };
+            if objects.iter().any(is_needed) {
+                continue;
+            }
+            let is_doubtful = objects.iter().any(|object| self.raised.contains(object) || !self.taken.contains(object));
+            if is_doubtful { &mut doubtful } else { &mut replaced }.push(pack.name().to_owned());
+        }
         Compacted { pack: None, bytes: 0, replaced, doubtful, problems: self.problems }
+    }
+
+    /// The objects of a pack. Where the table has no more than a key, the content is read.
+    fn objects_of<'p>(&'p self, pack: &'p Arc<Pack>) -> impl Iterator<Item = Option<Object>> + 'p {
+        pack.objects.iter().enumerate().map(move |(ordinal, object)| match object.name {
+            ObjectName::Id(id) => Some((object.kind, id)),
+            ObjectName::Key(_) => {
+                let bytes = self.store.take(&Place { pack: Arc::clone(pack), ordinal }).ok()?;
+                Some((object.kind, ObjectId::of(&bytes)))
+            }
+        })
     }
 
     /// Whether an object is also in a pack that stays, with all that it needs, and at no higher chain position than
@@ -253,7 +260,8 @@ impl<'s> Compaction<'s> {
             self.stays(place)
                 && place.frame().is_some_and(|frame| frame.chain_position <= highest)
                 && self.is_whole(place)
-                && (kind.has_full_id() || self.store.take(place).is_ok_and(|bytes| ObjectId::of(&bytes) == id))
+                // Reading it is the only proof that it is not damaged there.
+                && self.store.take(place).is_ok_and(|bytes| kind == ObjectKind::ChunkList || ObjectId::of(&bytes) == id)
         })
     }
 }

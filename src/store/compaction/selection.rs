@@ -10,16 +10,15 @@ use crate::tracked_path::TrackedPath;
 impl Compaction<'_> {
     /// An object of the inputs, unless it was taken already or is in a pack that stays.
     fn take(&mut self, kind: ObjectKind, id: ObjectId, path: Option<&TrackedPath>) -> Option<Item> {
-        let key = (kind, id.key());
-        let place = self.at.get(&key)?.clone();
+        let place = self.at.get(&(kind, ObjectName::of(kind, id)))?.clone();
         let position = place.frame()?.chain_position;
-        if !self.taken.insert(key) || self.is_elsewhere(kind, id, position) {
+        if !self.taken.insert((kind, id)) || self.is_elsewhere(kind, id, position) {
             return None;
         }
         let is_free = self.options.raises_positions && !self.pinned.contains(&id.key());
         let limit = if is_free { MAX_CHAIN_POSITION } else { position };
         if is_free && self.is_elsewhere(kind, id, limit) {
-            self.raised.insert(key);
+            self.raised.insert((kind, id));
             return None;
         }
         Some(Item { kind, id, bytes: place.object()?.bytes, place, path: path.cloned(), limit })
@@ -55,7 +54,7 @@ impl Compaction<'_> {
     }
 
     fn choose_file(&mut self, id: ObjectId, bytes: u64, path: &TrackedPath, contents: &mut Vec<Item>) {
-        if self.at.contains_key(&(ObjectKind::Chunk, id.key())) {
+        if self.at.contains_key(&(ObjectKind::Chunk, ObjectName::Id(id))) {
             contents.extend(self.take(ObjectKind::Chunk, id, Some(path)));
             return;
         }
@@ -74,16 +73,16 @@ impl Compaction<'_> {
 
     /// Objects that no snapshot led to: of captures under way, or of runs that are gone.
     fn choose_unreached(&mut self, contents: &mut Vec<Item>, folders: &mut Vec<Item>) {
-        let mut rest: Vec<(Key, Place)> =
-            self.at.iter().filter(|(key, _)| !self.taken.contains(*key)).map(|(k, p)| (*k, p.clone())).collect();
-        rest.sort_by_key(|(key, _)| *key);
-        for ((kind, _), place) in rest {
-            let id = match self.store.take(&place) {
-                Ok(bytes) => match place.object().map(|object| object.name) {
-                    Some(ObjectName::Id(id)) => id,
-                    _ => ObjectId::of(&bytes),
-                },
-                Err(error) => {
+        let mut all: Vec<(Key, Place)> = self.at.iter().map(|(key, place)| (*key, place.clone())).collect();
+        all.sort_by_key(|(key, _)| *key);
+        for ((kind, name), place) in all {
+            if matches!(name, ObjectName::Id(id) if self.taken.contains(&(kind, id))) {
+                continue;
+            }
+            let id = match (name, self.store.take(&place)) {
+                (ObjectName::Id(id), Ok(_)) => id,
+                (ObjectName::Key(_), Ok(bytes)) => ObjectId::of(&bytes),
+                (_, Err(error)) => {
                     self.problems.push(error);
                     continue;
                 }
