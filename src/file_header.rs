@@ -1,4 +1,4 @@
-//! The 32 bytes that packs and journals both begin with: magic, format version, store id.
+//! The 32 bytes that packs, journals and segments begin with: magic, format version, store id.
 
 use crate::decode::{DecodeResult, Decoder};
 use crate::id::StoreId;

@@ -9,6 +9,7 @@ pub mod decode;
 pub mod dense_trees;
 pub mod entry_point;
 pub mod error;
+pub mod file_footer;
 pub mod file_header;
 pub mod id;
 pub mod index;

@@ -172,10 +172,7 @@ pub fn build_trees(entries: &BTreeMap<TrackedPath, Entry>) -> Result<Vec<Encoded
     fn encode(folder: Folder, path: Option<TrackedPath>, out: &mut Vec<EncodedTree>) -> Result<ObjectId, String> {
         let mut nodes = folder.nodes;
         for (name, child) in folder.folders {
-            let below = match &path {
-                Some(path) => path.join(&name),
-                None => TrackedPath::from_bytes(name.clone()),
-            };
+            let below = TrackedPath::in_folder(path.as_ref(), &name);
             let id = encode(child, below, out)?;
             if nodes.insert(name.clone(), Node::Folder(id)).is_some() {
                 return Err(format!("{:?} is a file and a folder", String::from_utf8_lossy(&name)));

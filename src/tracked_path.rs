@@ -72,6 +72,11 @@ impl TrackedPath {
         self.parts().next_back().unwrap_or_default()
     }
 
+    /// The path of a name in a folder, whose own path the root lacks.
+    pub fn in_folder(folder: Option<&Self>, name: &[u8]) -> Option<Self> {
+        folder.map_or_else(|| Self::from_bytes(name), |folder| folder.join(name))
+    }
+
     /// Whether `self` is `folder` or lies below it.
     pub fn is_within(&self, folder: &Self) -> bool {
         self.0.strip_prefix(folder.0.as_slice()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))

@@ -95,8 +95,8 @@ fn snapshots(store: &Store) -> Result<(Vec<ObjectId>, bool)> {
     let runs = store.runs()?;
     let snapshots = distinct_snapshots(&runs);
     // A record that cannot be read may name anything.
-    let problems = runs.problems.iter().chain(&runs.late_problems()).all(|problem| problem.unfinished);
-    Ok((snapshots, problems))
+    let is_complete = runs.problems.iter().chain(&runs.late_problems()).all(|problem| problem.unfinished);
+    Ok((snapshots, is_complete))
 }
 
 /// What is to be compacted.
@@ -115,7 +115,6 @@ fn plan(store: &Store, collected: &mut Collected) -> Result<Option<Plan>> {
         collected.problems.push(what.to_owned());
     }
     let live = live_keys(store, &reached);
-    let raw = |pack: &Pack| pack.frames.iter().map(|frame| frame.raw_bytes).sum::<usize>();
     let garbage = |pack: &Pack| -> usize {
         let is_garbage =
             |object: &&crate::pack::Object| reached.is_complete && !live.contains(&(object.kind, object.name.key()));
@@ -127,7 +126,7 @@ fn plan(store: &Store, collected: &mut Collected) -> Result<Option<Plan>> {
     }
     collected.garbage_bytes = packs.iter().map(|pack| garbage(pack) as u64).sum();
     let mut inputs: Vec<Arc<Pack>> = Vec::new();
-    let is_due = |pack: &Pack| pack.tier < SETTLED_TIER || garbage(pack) * GARBAGE_SHARE > raw(pack);
+    let is_due = |pack: &Pack| pack.tier < SETTLED_TIER || garbage(pack) * GARBAGE_SHARE > pack.raw_bytes();
     packs.retain(|pack| {
         let is_due = is_due(pack);
         if is_due {
@@ -135,11 +134,11 @@ fn plan(store: &Store, collected: &mut Collected) -> Result<Option<Plan>> {
         }
         !is_due
     });
-    let mut gathered: usize = inputs.iter().map(|pack| raw(pack) - garbage(pack).min(raw(pack))).sum();
-    packs.sort_by_key(|pack| raw(pack));
+    let mut gathered: usize = inputs.iter().map(|pack| pack.raw_bytes() - garbage(pack).min(pack.raw_bytes())).sum();
+    packs.sort_by_key(|pack| pack.raw_bytes());
     let mut staying = packs.into_iter().peekable();
-    while let Some(pack) = staying.next_if(|pack| gathered > 0 && raw(pack) <= gathered.saturating_mul(GROWTH)) {
-        gathered += raw(&pack);
+    while let Some(pack) = staying.next_if(|pack| gathered > 0 && pack.raw_bytes() <= gathered.saturating_mul(GROWTH)) {
+        gathered += pack.raw_bytes();
         inputs.push(pack);
     }
     if reached.is_complete {

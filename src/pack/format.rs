@@ -2,19 +2,20 @@
 
 use super::compression::{MAX_FRAME_BYTES, compress, decompress};
 use crate::decode::{DecodeResult, Decoder, push_varint};
+use crate::file_footer::{self, FileEnd};
 use crate::file_header::{self, FileKind};
 use crate::id::ObjectId;
 
 /// What every pack begins with.
 pub const FILE: FileKind = FileKind { word: "pack", magic: *b"RUNSNAPK", version: 1 };
-/// The last bytes of every pack.
-pub const END_MAGIC: [u8; 8] = *b"RSPKEND\n";
+/// What every pack ends with.
+pub const END: FileEnd = FileEnd { word: "pack", magic: *b"RSPKEND\n" };
 /// The length of the header.
 pub const HEADER_BYTES: usize = file_header::BYTES;
 /// The highest place in a chain of versions: at most 8 frames are decoded before the one wanted.
 pub const MAX_CHAIN_POSITION: u32 = 255;
 /// The length of the footer.
-pub const FOOTER_BYTES: usize = 56;
+pub const FOOTER_BYTES: usize = file_footer::BYTES;
 
 /// What an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -157,17 +158,6 @@ pub struct Table {
     pub frames: Vec<TableFrame>,
 }
 
-/// Where a pack's table is, and the hash that holds header and table together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Footer {
-    /// Where the table begins.
-    pub table_offset: u64,
-    /// The table's length.
-    pub table_bytes: u64,
-    /// BLAKE3 over header, table and the two fields above.
-    pub hash: [u8; 32],
-}
-
 /// The level at which the structure of a table is compressed: it is read often and seldom large.
 const STRUCTURE_LEVEL: i32 = 12;
 
@@ -300,38 +290,6 @@ fn decode_structure(structure: &[u8], mut ids: Decoder<'_>) -> DecodeResult<Tabl
     Ok(Table { tier, frames })
 }
 
-/// The hash that the footer carries.
-pub fn table_hash(header: &[u8], table: &[u8], table_offset: u64) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(header).update(table);
-    hasher.update(&table_offset.to_le_bytes()).update(&(table.len() as u64).to_le_bytes());
-    *hasher.finalize().as_bytes()
-}
-
-/// Encodes the footer.
-pub fn encode_footer(footer: &Footer) -> Vec<u8> {
-    let mut out = Vec::with_capacity(FOOTER_BYTES);
-    out.extend(footer.table_offset.to_le_bytes());
-    out.extend(footer.table_bytes.to_le_bytes());
-    out.extend(footer.hash);
-    out.extend(END_MAGIC);
-    out
-}
-
-/// Decodes the footer of a pack of `pack_bytes` bytes.
-pub fn decode_footer(bytes: &[u8], pack_bytes: u64) -> DecodeResult<Footer> {
-    let mut decoder = Decoder::new(bytes);
-    let footer = Footer { table_offset: decoder.u64()?, table_bytes: decoder.u64()?, hash: decoder.array()? };
-    if decoder.array::<8>()? != END_MAGIC {
-        return Err("does not end as a pack: cut short or overwritten".into());
-    }
-    let end = footer.table_offset.checked_add(footer.table_bytes).and_then(|end| end.checked_add(FOOTER_BYTES as u64));
-    if footer.table_offset < HEADER_BYTES as u64 || end != Some(pack_bytes) {
-        return Err("the footer does not fit the file's length".into());
-    }
-    Ok(footer)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -384,7 +342,7 @@ mod tests {
         #[test]
         fn decoders_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), length in any::<u64>()) {
             let _ = FILE.decode(&bytes);
-            let _ = decode_footer(&bytes, length);
+            let _ = END.decode(&bytes, length);
             if let Ok(table) = decode_table(&bytes) {
                 prop_assert_eq!(decode_table(&encode_table(&table)), Ok(table));
             }

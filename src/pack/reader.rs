@@ -1,10 +1,9 @@
 //! Opens a pack by its table and reads single frames out of it.
 
 use super::compression::{MAX_FRAME_BYTES, decompress};
-use super::format::{
-    Codec, FILE, FOOTER_BYTES, HEADER_BYTES, ObjectKind, ObjectName, Prefix, decode_footer, decode_table, table_hash,
-};
+use super::format::{Codec, END, FILE, FOOTER_BYTES, HEADER_BYTES, ObjectKind, ObjectName, Prefix, decode_table};
 use crate::error::{Error, Result};
+use crate::file_footer::Footer;
 use crate::file_header::Header;
 use crate::id::{ObjectId, StoreId};
 use crate::storage::Storage;
@@ -113,7 +112,7 @@ impl Pack {
             }
         };
         let footer_at = tail.len().checked_sub(FOOTER_BYTES).ok_or_else(|| damaged("cut short".into()))?;
-        let footer = decode_footer(tail.get(footer_at..).unwrap_or_default(), bytes).map_err(damaged)?;
+        let footer = END.decode(tail.get(footer_at..).unwrap_or_default(), bytes).map_err(damaged)?;
         if footer.table_bytes > MAX_TABLE_BYTES {
             return Err(damaged(format!("a table of {} bytes", footer.table_bytes)));
         }
@@ -125,7 +124,7 @@ impl Pack {
                 &far
             }
         };
-        if table_hash(header, table, footer.table_offset) != footer.hash {
+        if Footer::of(header, table, footer.table_offset) != footer {
             return Err(damaged("the table's hash does not match".into()));
         }
         let table = decode_table(table).map_err(damaged)?;
@@ -165,6 +164,11 @@ impl Pack {
             return Err(damaged("the frames do not fill the space before the table".into()));
         }
         Ok(pack)
+    }
+
+    /// The uncompressed length of all its frames.
+    pub fn raw_bytes(&self) -> usize {
+        self.frames.iter().map(|frame| frame.raw_bytes).sum()
     }
 
     /// The name within the packs folder.

@@ -1,11 +1,9 @@
 //! Writes one pack: frames as they come, then the table, then the flush and the rename that make it part of the store.
 
 use super::compression::{compress, compress_always};
-use super::format::{
-    Codec, FILE, Footer, ObjectKind, ObjectName, Prefix, Table, TableFrame, TableObject, encode_footer, encode_table,
-    table_hash,
-};
+use super::format::{Codec, END, FILE, ObjectKind, ObjectName, Prefix, Table, TableFrame, TableObject, encode_table};
 use crate::error::Result;
+use crate::file_footer::Footer;
 use crate::id::{ObjectId, StoreId};
 use crate::storage::{Storage, WriteFile, parent};
 
@@ -177,8 +175,7 @@ impl<'a> PackWriter<'a> {
     /// Writes the table, flushes the file and gives it its name; once this returns the pack survives a power cut.
     pub fn finish(mut self, path: &str) -> Result<PackSummary> {
         let table = encode_table(&self.table);
-        let hash = table_hash(&self.header, &table, self.offset);
-        let footer = encode_footer(&Footer { table_offset: self.offset, table_bytes: table.len() as u64, hash });
+        let footer = END.encode(&Footer::of(&self.header, &table, self.offset));
         self.buffer.extend(&table);
         self.buffer.extend(&footer);
         self.write_buffer()?;

@@ -53,13 +53,14 @@ impl Segment {
         let last = bytes.min(TAIL_BYTES as u64) as usize;
         let mut tail = file.read_range(bytes - last as u64, last)?;
         let footer = tail.get(tail.len().saturating_sub(FOOTER_BYTES)..).unwrap_or_default();
-        let (offset, length) = table::decode_footer(footer, bytes).map_err(damaged)?;
-        let needed = length as usize + FOOTER_BYTES;
-        if needed > tail.len() {
-            tail = file.read_range(offset, needed)?;
+        let footer = table::decode_footer(footer, bytes).map_err(damaged)?;
+        let length = footer.table_bytes as usize;
+        if length + FOOTER_BYTES > tail.len() {
+            tail = file.read_range(footer.table_offset, length + FOOTER_BYTES)?;
         }
-        let tail = tail.get(tail.len().saturating_sub(needed)..).unwrap_or_default();
-        let table = table::decode(&header, tail).map_err(damaged)?;
+        let end = tail.len().saturating_sub(FOOTER_BYTES);
+        let table = tail.get(end.saturating_sub(length)..end).unwrap_or_default();
+        let table = table::decode(&header, table, &footer).map_err(damaged)?;
         let name = path.rsplit_once('/').map_or(path, |(_, name)| name).to_owned();
         Ok(Self { name, bytes, blocks: table.blocks, sources: table.sources, file, path: full })
     }

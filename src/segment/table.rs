@@ -4,12 +4,13 @@ use super::block::Chunk;
 use super::row::Class;
 use super::{BlockSummary, HEADER_BYTES, MAX_BLOCK_ROWS};
 use crate::decode::{DecodeResult, Decoder, push_varint};
+use crate::file_footer::{self, FileEnd, Footer};
 use crate::id::RunId;
 
 /// The length of the footer.
-pub const FOOTER_BYTES: usize = 56;
-/// The last bytes of every segment.
-const END_MAGIC: [u8; 8] = *b"RSSGEND\n";
+pub const FOOTER_BYTES: usize = file_footer::BYTES;
+/// What every segment ends with.
+const END: FileEnd = FileEnd { word: "segment", magic: *b"RSSGEND\n" };
 /// Table and footer together are never longer.
 pub const MAX_TABLE_BYTES: u64 = 64 << 20;
 
@@ -69,38 +70,26 @@ pub fn encode(header: &[u8], table: &Table) -> Vec<u8> {
         block.directory.encode(&mut out);
     }
     let offset = HEADER_BYTES as u64 + table.blocks.iter().map(|block| block.bytes).sum::<u64>();
-    let lengths = [offset.to_le_bytes(), (out.len() as u64).to_le_bytes()].concat();
-    let hash = blake3::hash(&[header, &out, &lengths].concat());
-    out.extend(lengths);
-    out.extend(hash.as_bytes());
-    out.extend(END_MAGIC);
+    let footer = Footer::of(header, &out, offset);
+    out.extend(END.encode(&footer));
     out
 }
 
-/// Where the table begins and how long it is, by the footer of a file of `bytes` bytes.
-pub fn decode_footer(footer: &[u8], bytes: u64) -> DecodeResult<(u64, u64)> {
-    let mut decoder = Decoder::new(footer);
-    let (offset, length) = (decoder.u64()?, decoder.u64()?);
-    decoder.take(32)?;
-    if decoder.array::<8>()? != END_MAGIC {
-        return Err("does not end as a segment".into());
+/// Decodes the footer of a file of `bytes` bytes.
+pub fn decode_footer(footer: &[u8], bytes: u64) -> DecodeResult<Footer> {
+    let footer = END.decode(footer, bytes)?;
+    if footer.table_bytes > MAX_TABLE_BYTES {
+        return Err(format!("a table of {} bytes", footer.table_bytes));
     }
-    let end = offset.checked_add(length).and_then(|end| end.checked_add(FOOTER_BYTES as u64));
-    if end != Some(bytes) || offset < HEADER_BYTES as u64 || length > MAX_TABLE_BYTES {
-        return Err("the footer has wrong lengths".into());
-    }
-    Ok((offset, length))
+    Ok(footer)
 }
 
-/// Decodes table and footer, `tail`, of a file with this header.
-pub fn decode(header: &[u8], tail: &[u8]) -> DecodeResult<Table> {
-    let (table, footer) = tail.split_at_checked(tail.len().wrapping_sub(FOOTER_BYTES)).ok_or("ends early")?;
-    let (lengths, rest) = footer.split_at_checked(16).ok_or("ends early")?;
-    let hash = blake3::hash(&[header, table, lengths].concat());
-    if rest.get(..32) != Some(hash.as_bytes().as_slice()) {
+/// Decodes the table of a file with this header and this footer.
+pub fn decode(header: &[u8], table: &[u8], footer: &Footer) -> DecodeResult<Table> {
+    let table_offset = footer.table_offset;
+    if Footer::of(header, table, table_offset) != *footer {
         return Err("the table does not have its hash".into());
     }
-    let table_offset = Decoder::new(lengths).u64()?;
     let mut decoder = Decoder::new(table);
     let sources = (0..decoder.count(10)?).map(|_| decode_source(&mut decoder)).collect::<DecodeResult<Vec<_>>>()?;
     let mut offset = HEADER_BYTES as u64;

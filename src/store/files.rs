@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Store;
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
-use crate::snapshot::{Entry, MAX_DEPTH, Node};
+use crate::snapshot::{Entry, MAX_DEPTH, Node, Snapshot};
 use crate::tracked_path::TrackedPath;
 
 /// Where the files from outside the project's root are found in a restored snapshot, each tree under its label.
@@ -25,6 +25,15 @@ pub struct Files {
     pub problems: Vec<(Option<TrackedPath>, String)>,
 }
 
+/// The trees at the top of a snapshot, each with its folder and at depth 0: where a walk through it begins.
+pub(super) fn top_trees(snapshot: Snapshot) -> Vec<(Option<TrackedPath>, ObjectId, usize)> {
+    let outside = snapshot.outside.into_iter().map(|(label, tree)| {
+        let path = TrackedPath::from_bytes(OUTSIDE_FOLDER).and_then(|outside| outside.join(&label));
+        (path, tree, 0)
+    });
+    std::iter::once((None, snapshot.root, 0)).chain(outside).collect()
+}
+
 impl Store {
     /// Lays out a snapshot; a damaged tree is an error.
     pub fn files_of(&self, snapshot: ObjectId) -> Result<Files> {
@@ -37,13 +46,8 @@ impl Store {
 
     /// Lays out what can be read of a snapshot; damaged trees go to `report` and into [`Files::problems`].
     pub fn readable_files_of(&self, snapshot: ObjectId, mut report: impl FnMut(Error)) -> Result<Files> {
-        let snapshot = self.snapshot(snapshot)?;
         let mut files = Files::default();
-        let mut waiting = vec![(None, snapshot.root, 0)];
-        for (label, tree) in snapshot.outside {
-            let path = TrackedPath::from_bytes(OUTSIDE_FOLDER).and_then(|outside| outside.join(&label));
-            waiting.push((path, tree, 0));
-        }
+        let mut waiting = top_trees(self.snapshot(snapshot)?);
         while let Some((folder, id, depth)) = waiting.pop() {
             let nodes = match self.tree(id) {
                 Ok(nodes) if depth <= MAX_DEPTH && files.entries.len() + files.trees.len() <= MAX_FILES => nodes,
@@ -58,10 +62,7 @@ impl Store {
                 }
             };
             for (name, node) in nodes {
-                let path = match &folder {
-                    Some(folder) => folder.join(&name),
-                    None => TrackedPath::from_bytes(name),
-                };
+                let path = TrackedPath::in_folder(folder.as_ref(), &name);
                 // decode_tree lets no other name through.
                 let Some(path) = path else { continue };
                 match node {

@@ -68,8 +68,6 @@ pub struct Maintenance<'s> {
 pub struct Swept {
     /// The packs that were deleted.
     pub deleted: u64,
-    /// Their bytes.
-    pub bytes: u64,
     /// The packs that a capture has come to need meanwhile.
     pub spared: u64,
     /// The packs left for another time, because captures under way may need them.
@@ -136,19 +134,20 @@ impl Maintenance<'_> {
 
     /// Deletes packs all of whose objects are, flushed and read back, in other packs at no higher chain positions. Nothing
     /// has to be waited for: whoever found an object in them finds it in the others.
-    pub fn delete_replaced(&self, packs: &[String]) -> Result<u64> {
-        let storage = &*self.store.storage;
-        let mut bytes = 0;
+    pub fn delete_replaced(&self, packs: &[String]) -> Result<()> {
+        if packs.is_empty() {
+            return Ok(());
+        }
+        self.remove(packs)?;
+        self.store.catalog.refresh()
+    }
+
+    /// Removes packs, durably.
+    fn remove<'p>(&self, packs: impl IntoIterator<Item = &'p String>) -> Result<()> {
         for name in packs {
-            let path = format!("{PACKS}/{name}");
-            bytes += storage.length(&path).unwrap_or(0);
-            storage.remove(&path)?;
+            self.store.storage.remove(&format!("{PACKS}/{name}"))?;
         }
-        if !packs.is_empty() {
-            storage.sync_folder(PACKS)?;
-            self.store.catalog.refresh()?;
-        }
-        Ok(bytes)
+        self.store.storage.sync_folder(PACKS)
     }
 
     /// Deletes packs that captures under way may need, once none of those can any more.
@@ -199,17 +198,10 @@ impl Maintenance<'_> {
             self.condemn(&condemned)?;
         }
         self.store.raise_generation(&self.temporary())?;
-        let mut swept = Swept { spared, ..Swept::default() };
-        for name in &condemned {
-            let path = format!("{PACKS}/{name}");
-            swept.bytes += storage.length(&path).unwrap_or(0);
-            storage.remove(&path)?;
-            swept.deleted += 1;
-        }
-        storage.sync_folder(PACKS)?;
+        self.remove(&condemned)?;
         self.pardon()?;
         self.store.catalog.refresh()?;
-        Ok(swept)
+        Ok(Swept { deleted: condemned.len() as u64, spared, waiting: 0 })
     }
 
     /// Takes from the condemned packs those that records or packs have come to need.

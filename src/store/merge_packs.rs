@@ -19,10 +19,6 @@ const STEP_RAW_BYTES: usize = 64 << 20;
 /// The tier of packs that `gc` writes. Steps leave them alone.
 pub const SETTLED_TIER: u8 = 255;
 
-fn raw_bytes(pack: &Pack) -> usize {
-    pack.frames.iter().map(|frame| frame.raw_bytes).sum()
-}
-
 impl Store {
     /// Merges the packs of one tier, if there are enough of them and nobody maintains the store just now.
     ///
@@ -54,15 +50,14 @@ impl Store {
         let reached = self.reach(snapshots, |kind, id| wanted.contains(&(kind, id.key())))?;
         let compacted = self.compact(inputs, &reached, maintenance.temporary(), options, &())?;
         // Nothing in it is doubtful: all objects are moved, none to a higher chain position.
-        maintenance.delete_replaced(&compacted.replaced)?;
-        Ok(())
+        maintenance.delete_replaced(&compacted.replaced)
     }
 
     /// The lowest tier that has enough packs, and those packs.
     fn step_inputs(&self) -> Option<(u8, Vec<Arc<Pack>>)> {
         let mut tiers: BTreeMap<u8, Vec<Arc<Pack>>> = BTreeMap::new();
         for pack in self.catalog.opened() {
-            if pack.tier < SETTLED_TIER - 1 && raw_bytes(&pack) <= STEP_RAW_BYTES / 2 {
+            if pack.tier < SETTLED_TIER - 1 && pack.raw_bytes() <= STEP_RAW_BYTES / 2 {
                 tiers.entry(pack.tier).or_default().push(pack);
             }
         }
@@ -72,7 +67,7 @@ impl Store {
             }
             let mut bytes = 0;
             let fits = |pack: &Arc<Pack>| {
-                bytes += raw_bytes(pack);
+                bytes += pack.raw_bytes();
                 bytes <= STEP_RAW_BYTES
             };
             let packs: Vec<Arc<Pack>> = packs.into_iter().take_while(fits).collect();

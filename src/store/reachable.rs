@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::Store;
-use super::files::OUTSIDE_FOLDER;
+use super::files::top_trees;
 use crate::error::Result;
 use crate::id::ObjectId;
 use crate::pack::format::ObjectKind;
@@ -65,11 +65,7 @@ impl Store {
                 reached.is_complete = false;
                 continue;
             };
-            let mut waiting = vec![(None, snapshot.root, 0)];
-            for (label, tree) in snapshot.outside {
-                let path = TrackedPath::from_bytes(OUTSIDE_FOLDER).and_then(|outside| outside.join(&label));
-                waiting.push((path, tree, 0));
-            }
+            let mut waiting = top_trees(snapshot);
             while let Some((folder, tree, depth)) = waiting.pop() {
                 if !is_wanted(ObjectKind::Tree, tree) || !seen_trees.insert(tree) {
                     continue;
@@ -82,11 +78,7 @@ impl Store {
                     }
                 };
                 for (name, node) in nodes {
-                    let path = match &folder {
-                        Some(folder) => folder.join(&name),
-                        None => TrackedPath::from_bytes(name),
-                    };
-                    let Some(path) = path else { continue };
+                    let Some(path) = TrackedPath::in_folder(folder.as_ref(), &name) else { continue };
                     match node {
                         Node::Entry(Entry::File { id, bytes, .. }) if bytes > 0 && seen_files.insert(id) => {
                             one.files.push(ReachedFile { id, bytes, path });

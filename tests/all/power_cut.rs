@@ -462,13 +462,19 @@ fn what_had_returned_survives_every_cut_in_many_ways() {
     cut_everywhere(64);
 }
 
-fn cut_everywhere(most: usize) {
+/// A project, and a folder for a store whose every operation is recorded.
+fn recorded_world() -> (Project, PathBuf, Shared, Arc<dyn Storage>) {
     let project = Project::with_code();
     let world = project.beside("world");
     fs::create_dir(&world).expect("made");
     let record = Shared::default();
-    let storage: Arc<dyn Storage> =
-        Arc::new(RecordingStorage { inner: LocalStorage::new(world.join("store")), record: Arc::clone(&record) });
+    let inner = LocalStorage::new(world.join("store"));
+    let storage = Arc::new(RecordingStorage { inner, record: Arc::clone(&record) });
+    (project, world, record, storage)
+}
+
+fn cut_everywhere(most: usize) {
+    let (project, world, record, storage) = recorded_world();
     let index = world.join("store/index.sqlite");
 
     recorded(&project, &storage, &record, "first", None);
@@ -522,12 +528,7 @@ fn what_had_returned_survives_every_cut_in_many_ways_of_gc() {
 }
 
 fn cut_maintenance(most: usize) {
-    let project = Project::with_code();
-    let world = project.beside("world");
-    fs::create_dir(&world).expect("made");
-    let record = Shared::default();
-    let storage: Arc<dyn Storage> =
-        Arc::new(RecordingStorage { inner: LocalStorage::new(world.join("store")), record: Arc::clone(&record) });
+    let (project, world, record, storage) = recorded_world();
     let index = world.join("store/index.sqlite");
     let done = || record.lock().expect("unharmed").operations.len();
     let packs = || fs::read_dir(world.join("store/packs")).expect("there").count();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{DAMAGED, Repaired};
+use super::{Repaired, set_files_aside};
 use crate::error::Result;
 use crate::journal::{HEADER_BYTES, Item, MAX_JOURNAL_BYTES, decode_record, mend, scan};
 use crate::run_record::RunRecord;
@@ -110,7 +110,7 @@ pub fn repair(store: &Store, journals: &[DamagedJournal], out: &mut Repaired) ->
         if free {
             records.extend(journal.whole.iter().cloned());
             records.extend(journal.mended.iter().cloned());
-            set_aside.push(&journal.name);
+            set_aside.push(journal.name.as_str());
         } else {
             records.extend(journal.missing(&known).cloned());
         }
@@ -118,19 +118,8 @@ pub fn repair(store: &Store, journals: &[DamagedJournal], out: &mut Repaired) ->
     if !records.is_empty() {
         store.writer()?.commit(&records)?;
     }
-    let storage = store.storage();
     if !set_aside.is_empty() {
-        storage.create_folder(DAMAGED)?;
-    }
-    for name in &set_aside {
-        let target = format!("{DAMAGED}/{name}");
-        storage.rename(&format!("{JOURNALS}/{name}"), &target)?;
-        out.set_aside.push(storage.full_path(&target).display().to_string());
-    }
-    if !set_aside.is_empty() {
-        storage.sync_folder(DAMAGED)?;
-        storage.sync_folder(JOURNALS)?;
-        storage.sync_folder("")?;
+        set_files_aside(store, JOURNALS, set_aside, out)?;
     }
     drop(locks);
     Ok(())

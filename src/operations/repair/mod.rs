@@ -194,3 +194,22 @@ fn is_complete(store: &Store, runs: &Runs) -> Result<bool> {
     let mut named = runs.iter().flat_map(|run| run.start.packs);
     Ok(named.all(|name| present.contains(&format!("{name}{PACK_ENDING}"))))
 }
+
+/// Moves files of one of the store's folders to where nobody reads them, durably.
+fn set_files_aside<'n>(
+    store: &Store,
+    folder: &str,
+    names: impl IntoIterator<Item = &'n str>,
+    out: &mut Repaired,
+) -> Result<()> {
+    let storage = store.storage();
+    storage.create_folder(DAMAGED)?;
+    for name in names {
+        let target = format!("{DAMAGED}/{name}");
+        storage.rename(&format!("{folder}/{name}"), &target)?;
+        out.set_aside.push(storage.full_path(&target).display().to_string());
+    }
+    storage.sync_folder(DAMAGED)?;
+    storage.sync_folder(folder)?;
+    storage.sync_folder("")
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::{DAMAGED, Repaired};
+use super::{Repaired, set_files_aside};
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
 use crate::pack::format::{ObjectKind, ObjectName};
@@ -151,16 +151,7 @@ pub fn set_aside(store: &Store, examined: &Examined, out: &mut Repaired, progres
         out.notes.push(format!("Not set aside, {missing} objects would be lost without them: {}", names(examined)));
         return Ok(());
     }
-    let storage = store.storage();
-    storage.create_folder(DAMAGED)?;
-    for path in &examined.damaged {
-        let target = format!("{DAMAGED}/{}", path.rsplit('/').next().unwrap_or(path));
-        storage.rename(path, &target)?;
-        out.set_aside.push(storage.full_path(&target).display().to_string());
-    }
-    storage.sync_folder(DAMAGED)?;
-    storage.sync_folder(PACKS)?;
-    storage.sync_folder("")
+    set_files_aside(store, PACKS, examined.damaged.iter().map(|path| path.rsplit('/').next().unwrap_or(path)), out)
 }
 
 fn names(examined: &Examined) -> String {

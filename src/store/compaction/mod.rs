@@ -42,10 +42,6 @@ pub struct CompactionOptions {
 /// What came of a merge.
 #[derive(Debug, Default)]
 pub struct Compacted {
-    /// The new pack's name, where there was anything to put into it.
-    pub pack: Option<String>,
-    /// Its length.
-    pub bytes: u64,
     /// The packs, by name, all objects of which are in other packs now: they can go at once.
     pub replaced: Vec<String>,
     /// The packs, by name, that are replaced as far as is known: captures under way may have come to need what no snapshot
@@ -144,9 +140,8 @@ impl Store {
         if writer.objects() == 0 {
             return Ok(compaction.finish(inputs, reached, None));
         }
-        let name = format!("{}{PACK_ENDING}", random_name());
-        let path = format!("{PACKS}/{name}");
-        let summary = writer.finish(&path)?;
+        let path = format!("{PACKS}/{}{PACK_ENDING}", random_name());
+        writer.finish(&path)?;
         self.catalog.refresh()?;
         let pack = Arc::new(Pack::open(&*self.storage, &path)?);
         if let Err(error) = compaction.read_back(&pack, progress) {
@@ -155,8 +150,7 @@ impl Store {
             self.catalog.refresh()?;
             return Err(error);
         }
-        let compacted = compaction.finish(inputs, reached, Some(&pack));
-        Ok(Compacted { pack: Some(name), bytes: summary.bytes, ..compacted })
+        Ok(compaction.finish(inputs, reached, Some(&pack)))
     }
 }
 
@@ -239,7 +233,7 @@ impl<'s> Compaction<'s> {
             let is_doubtful = objects.iter().any(|object| self.raised.contains(object) || !self.taken.contains(object));
             if is_doubtful { &mut doubtful } else { &mut replaced }.push(pack.name().to_owned());
         }
-        Compacted { pack: None, bytes: 0, replaced, doubtful, problems: self.problems }
+        Compacted { replaced, doubtful, problems: self.problems }
     }
 
     /// The objects of a pack. Where the table has no more than a key, the content is read.
