@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::take_files::Taking;
+use super::current_tree::{Wanted, files_of_newest, take_current};
+use super::tree_state::{self, TreeState};
 use super::{git_commit, run_folder};
 use crate::entry_point::{EntryPoint, EntryPointKind, FoundBy};
 use crate::error::{Error, Result};
@@ -39,6 +40,18 @@ impl Target {
                 Ok(project_root(file.parent().unwrap_or(&file)))
             }
         }
+    }
+}
+
+impl Target {
+    /// The resolved path of the script, and what is to be said of it; `None` for a tree.
+    fn entry(&self, root: &Path) -> Result<Option<(PathBuf, EntryPoint)>> {
+        let Self::Entry(entry) = self else { return Ok(None) };
+        let entry = resolve(entry, Path::is_file, "a file")?;
+        let tracked = entry.strip_prefix(root).ok().and_then(TrackedPath::from_path);
+        let path = tracked.ok_or_else(|| Error::Usage(format!("Its name cannot be stored: {}", entry.display())))?;
+        let (kind, found_by) = (EntryPointKind::Script, FoundBy::CommandLine);
+        Ok(Some((entry, EntryPoint { path, kind, found_by, confidence: 1.0 })))
     }
 }
 
@@ -126,17 +139,26 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
     let store_folder = store.storage().root().canonicalize().unwrap_or_else(|_| store.storage().root().to_owned());
     let project = project_of(&store_folder, &root);
     let mut writer = store.writer()?;
-    let (is_taken, newest) = store.look_before_capture(options.name.as_deref(), &project.path)?;
-    if let (true, Some(name)) = (is_taken, &options.name) {
+    if let Some(name) = &options.name
+        && store.is_name_taken(name)?
+    {
         return Err(Error::NameInUse { name: name.clone() });
     }
-    let (selection, entry_point) = select(&root, &store_folder, &options.target)?;
-    // The version before this one only makes differences small: when it cannot be read, whole files are stored.
-    let base = newest.and_then(|snapshot| store.files_of(snapshot).ok()).unwrap_or_default();
+    let entry = options.target.entry(&root)?;
+    let entry_path = entry.as_ref().map(|(path, _)| path.as_path());
+    let entry_point = entry.as_ref().map(|(_, entry_point)| entry_point.clone());
+    let wanted = Wanted {
+        root: &root,
+        is_tree: entry.is_none(),
+        include_secrets: options.include_secrets,
+        select: &|| select(&root, &store_folder, entry.as_ref()),
+        older: &|| files_of_newest(store, &project.path),
+    };
+    let state_path = tree_state::path_in_store(&root, entry_path, options.include_secrets);
+    let before = TreeState::load(store, &state_path);
+    let kept = before.as_ref().map(TreeState::summary);
     let time = now();
-    let mut taking = Taking::new(selection, &base);
-    taking.take_all(&mut writer, store, options.include_secrets, progress)?;
-    let snapshot = taking.store_snapshot(&mut writer)?;
+    let current = take_current(&mut writer, &wanted, before, progress)?;
     writer.flush_objects()?;
 
     let folder = options.run_folder.as_deref().map(std::path::absolute).transpose();
@@ -151,35 +173,37 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
         tags: options.tags.clone(),
         git_commit: git_commit::of_folder(&root),
         host: options.host.clone(),
-        ..taking.start_record(time, snapshot, project, &options.environment)
+        ..current.start_record(time, project, &options.environment)
     };
     let mut files_for_folder = None;
     if let Some(folder) = folder {
-        let metadata = run_folder::metadata(&start, store.config().store, &taking.entries);
+        let metadata = run_folder::metadata(&start, store.config().store, current.state.entries());
         let path = folder.to_string_lossy().into_owned();
         start.run_folder = Some(RunFolder { path, metadata_hash: Some(run_folder::metadata_hash(&metadata)) });
         files_for_folder = Some((folder, metadata));
     }
     let record = RunRecord::Start(Box::new(start));
     writer.commit(std::slice::from_ref(&record))?;
-    drop(writer);
     let RunRecord::Start(start) = record else { unreachable!("made above") };
     let mut captured = Captured {
         run: start.run,
         name: start.name.clone(),
-        snapshot,
+        snapshot: start.snapshot,
         files: start.files,
         bytes: start.bytes,
         new_bytes: start.new_bytes,
-        store: store_folder,
+        store: store_folder.clone(),
         entry_point: start.entry_point.clone(),
         tracked_by: start.tracked_by,
         left_out: start.left_out.clone(),
         statuses: start.statuses.clone(),
         warnings: start.warnings.clone(),
-        has_problems: taking.selection.has_problems,
+        has_problems: current.told.has_problems,
     };
     // From here on the run is safe: what fails now is told, and costs nothing that cannot be made again.
+    let mut state = TreeState { recent: writer.take_recent_versions(), ..current.state };
+    let new_packs = writer.new_packs().to_vec();
+    let journal_has_grown = writer.has_journal_grown();
     if let Some((folder, metadata)) = files_for_folder {
         let manifest = run_folder::Manifest::of(&start, store.config().store).encode();
         if let Err(error) = run_folder::write(&*store.storage().at(&folder), &manifest, &metadata) {
@@ -188,14 +212,31 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
         }
     }
     // Every so often a capture also merges a few files, so that a store stays small without anybody's help.
-    let merged = if captured.new_bytes > 0 { store.merge_packs_step() } else { Ok(()) };
+    let merged = if new_packs.is_empty() { Ok(()) } else { after_new_packs(store, &new_packs, &mut state) };
+    if state.is_worth_keeping(kept.as_ref())
+        && let Err(error) = state.save(store, &state_path, &writer.temporary())
+    {
+        progress.warn(&format!("What was seen of the tree is not kept: {error}"));
+    }
+    // Its journal may be merged from here on.
+    drop(writer);
     if let Err(error) = merged.and_then(|()| store.merge_runs_step()) {
         progress.warn(&format!("The store's files are not merged: {error}"));
     }
-    if let Err(error) = store.update_index(false) {
+    if (!new_packs.is_empty() && store.has_many_packs() || journal_has_grown)
+        && let Err(error) = store.update_index(false)
+    {
         progress.warn(&format!("The index is not up to date: {error}"));
     }
     Ok(captured)
+}
+
+/// Notes the packs that a capture has written, and merges some if there are enough.
+fn after_new_packs(store: &Store, new: &[String], state: &mut TreeState) -> Result<()> {
+    store.catalog().forget_listing();
+    state.add_packs(store, new)?;
+    state.replace_packs(&store.merge_packs_step()?);
+    Ok(())
 }
 
 fn check_options(options: &CaptureOptions) -> Result<()> {
@@ -208,22 +249,12 @@ fn check_options(options: &CaptureOptions) -> Result<()> {
     options.tags.iter().try_for_each(|tag| check_label("tag", tag))
 }
 
-/// Chooses the files of a target.
-fn select(root: &Path, store: &Path, target: &Target) -> Result<(Selection, Option<EntryPoint>)> {
-    let entry = match target {
-        Target::Tree(_) => return Ok((walk(root, root, Some(store), IgnoreRules::Honoured), None)),
-        Target::Entry(entry) => resolve(entry, Path::is_file, "a file")?,
-    };
-    let tracked = entry.strip_prefix(root).ok().and_then(TrackedPath::from_path);
-    let path = tracked.ok_or_else(|| Error::Usage(format!("Its name cannot be stored: {}", entry.display())))?;
-    let entry_point = EntryPoint {
-        path: path.clone(),
-        kind: EntryPointKind::Script,
-        found_by: FoundBy::CommandLine,
-        confidence: 1.0,
-    };
+/// Chooses the files of a tree, or of an entry point.
+fn select(root: &Path, store: &Path, entry: Option<&(PathBuf, EntryPoint)>) -> Result<Selection> {
+    let Some((entry, entry_point)) = entry else { return Ok(walk(root, root, Some(store), IgnoreRules::Honoured)) };
+    let path = &entry_point.path;
     let mut warnings = Vec::new();
-    let selection = strategy_yaml::select(root, &entry, Some(store), &mut warnings).unwrap_or_else(|| {
+    Ok(strategy_yaml::select(root, entry, Some(store), &mut warnings).unwrap_or_else(|| {
         let mut alone = Selection::new(TrackedBy::EntryPointOnly);
         alone.has_problems = !warnings.is_empty();
         alone.warnings = std::mem::take(&mut warnings);
@@ -231,8 +262,7 @@ fn select(root: &Path, store: &Path, target: &Target) -> Result<(Selection, Opti
             "Only {path} itself is tracked: list the other files of this run in a {} beside it",
             strategy_yaml::FILE_NAME
         ));
-        alone.files.insert(path, entry.clone());
+        alone.files.insert(path.clone(), entry.clone());
         alone
-    });
-    Ok((selection, Some(entry_point)))
+    }))
 }

@@ -1,6 +1,7 @@
 //! What can be done with a store: one verb a file.
 
 pub mod capture;
+mod current_tree;
 pub mod diff;
 pub mod find_run;
 pub mod forget;
@@ -19,4 +20,5 @@ pub mod run_filter;
 pub mod run_folder;
 mod select;
 mod take_files;
+mod tree_state;
 pub mod verify;

@@ -3,49 +3,22 @@
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+
+use super::tree_state::stamp::{Horizon, Look, of_metadata};
 
 /// A file that is still changing after this many reads is reported.
 const ATTEMPTS: usize = 5;
-/// A change within this time of the look may carry the same time stamp as the look: Linux counts in ticks of up to 10 ms.
-const CLOCK_GRAIN: Duration = Duration::from_millis(20);
-
 /// What a look at an open file gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stat {
-    bytes: u64,
-    changed: Option<(i64, i64)>,
-    modified: Option<SystemTime>,
-    recent: bool,
+    look: Look,
     executable: bool,
 }
 
 impl Stat {
-    fn of(metadata: &Metadata) -> Self {
-        let modified = metadata.modified().ok();
-        Self {
-            bytes: metadata.len(),
-            changed: changed(metadata),
-            modified,
-            recent: modified.is_none_or(|time| time.elapsed().is_ok_and(|age| age < CLOCK_GRAIN)),
-            executable: is_executable(metadata),
-        }
+    fn of(metadata: &Metadata, horizon: Horizon) -> Self {
+        Self { look: of_metadata(metadata, horizon.renewed()), executable: is_executable(metadata) }
     }
-
-    fn same_as(&self, other: &Self) -> bool {
-        (self.bytes, self.changed, self.modified) == (other.bytes, other.changed, other.modified)
-    }
-}
-
-#[cfg(unix)]
-fn changed(metadata: &Metadata) -> Option<(i64, i64)> {
-    use std::os::unix::fs::MetadataExt;
-    Some((metadata.ctime(), metadata.ctime_nsec()))
-}
-
-#[cfg(not(unix))]
-fn changed(_metadata: &Metadata) -> Option<(i64, i64)> {
-    None
 }
 
 /// Whether a file's owner may execute it.
@@ -68,6 +41,8 @@ pub struct Content<T> {
     pub value: T,
     /// Whether its owner may execute it.
     pub executable: bool,
+    /// What the file system said of it, if any later change of it is sure to show there.
+    pub stamp: Option<u64>,
     /// Whether it held still; where not, the value may be a mixture of two states.
     pub stable: bool,
 }
@@ -95,11 +70,12 @@ pub fn read_stable<T: PartialEq>(
     path: &Path,
     read: impl Fn(&mut File) -> io::Result<(T, u64)>,
 ) -> io::Result<Content<T>> {
+    let horizon = Horizon::now(path);
     settle(|| {
         let mut file = open(path)?;
-        let before = Stat::of(&file.metadata()?);
+        let before = Stat::of(&file.metadata()?, horizon);
         let (value, bytes) = read(&mut file)?;
-        Ok((before, value, bytes, Stat::of(&file.metadata()?)))
+        Ok((before, value, bytes, Stat::of(&file.metadata()?, horizon)))
     })
 }
 
@@ -115,24 +91,28 @@ fn settle<T: PartialEq>(mut look: impl FnMut() -> io::Result<(Stat, T, u64, Stat
     let mut last: Option<(T, bool)> = None;
     for _ in 0..ATTEMPTS {
         let (before, value, bytes, after) = look()?;
-        let quiet = before.same_as(&after) && bytes == after.bytes;
+        let quiet = before.look.stamp == after.look.stamp && bytes == after.look.bytes;
         // Time stamps prove nothing about the last few milliseconds; a second read of the same bytes does.
         let agreed = last.as_ref().is_some_and(|(earlier, _)| *earlier == value);
-        if quiet && (!after.recent || agreed) {
-            return Ok(Content { value, executable: after.executable, stable: true });
+        if quiet && (after.look.is_settled || agreed) {
+            let stamp = before.look.trusted();
+            return Ok(Content { value, executable: after.executable, stamp, stable: true });
         }
         last = Some((value, after.executable));
     }
     let (value, executable) = last.ok_or_else(|| io::Error::other("never read"))?;
-    Ok(Content { value, executable, stable: false })
+    Ok(Content { value, executable, stamp: None, stable: false })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tree_state::stamp::Kind;
     use super::*;
 
     fn stat(version: i64, bytes: u64, recent: bool) -> Stat {
-        Stat { bytes, changed: Some((version, 0)), modified: None, recent, executable: false }
+        let stamp = version.cast_unsigned();
+        let look = Look { stamp, is_settled: !recent, kind: Kind::File, bytes, is_linked: false };
+        Stat { look, executable: false }
     }
 
     #[test]
@@ -142,7 +122,7 @@ mod tests {
             reads += 1;
             Ok((stat(1, 1, false), "a", 1, stat(1, 1, false)))
         });
-        assert_eq!((content.map(|c| (c.value, c.stable)).ok(), reads), (Some(("a", true)), 1));
+        assert_eq!((content.map(|c| (c.value, c.stable, c.stamp)).ok(), reads), (Some(("a", true, Some(1))), 1));
     }
 
     #[test]
@@ -161,7 +141,7 @@ mod tests {
     fn a_file_just_written_is_read_twice() {
         let mut values = ["old", "new", "new"].into_iter();
         let content = settle(|| Ok((stat(1, 3, true), values.next().expect("three reads"), 3, stat(1, 3, true))));
-        assert_eq!(content.map(|c| (c.value, c.stable)).ok(), Some(("new", true)));
+        assert_eq!(content.map(|c| (c.value, c.stable, c.stamp)).ok(), Some(("new", true, None)));
         assert_eq!(values.next(), None);
     }
 

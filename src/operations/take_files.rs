@@ -5,14 +5,16 @@ use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use serde_json::Map;
 
+use super::current_tree::{Told, changing_warning};
 use super::read_stable::{all_bytes, open, read_stable};
+use super::tree_state::stamp::{Horizon, of_metadata};
+use super::tree_state::{FileState, Taken, TreeState};
 use crate::error::{Error, Result};
-use crate::id::{ObjectId, RunId, random_bytes};
+use crate::id::ObjectId;
 use crate::pack::format::ObjectKind;
 use crate::progress::Progress;
-use crate::run_record::{FileStatus, LeftOut, LeftOutReason, Project, RunStart, StatusOf};
+use crate::run_record::{FileStatus, LeftOut, LeftOutReason, StatusOf};
 use crate::snapshot::{ChunkRef, Entry, MAX_DEPTH, Snapshot, build_trees, encode_chunks, is_valid_target};
 use crate::store::{Files, Store, Writer};
 use crate::tracked_files::{Selection, secrets};
@@ -22,6 +24,8 @@ use crate::tracked_path::{TrackedPath, name_bytes};
 const GROUP_BYTES: u64 = 32 << 20;
 /// Longer files are read in pieces, twice if they are new.
 const STREAM_BYTES: u64 = 32 << 20;
+/// Fewer files are read by one core: to call up the others takes longer.
+const PARALLEL_FILES: usize = 16;
 /// A large file that changes between its two reads is tried this often.
 const STREAM_ATTEMPTS: usize = 3;
 
@@ -40,82 +44,103 @@ enum Outcome {
 struct Read {
     outcome: Outcome,
     stable: bool,
-    tokens: Vec<secrets::Token>,
+    /// What the file system said of it, if that can be relied on later.
+    stamp: Option<u64>,
+    warnings: Vec<String>,
+}
+
+/// What is known of the files before they are read.
+#[derive(Clone, Copy)]
+pub enum Earlier<'a> {
+    /// An older version, whose files make differences small.
+    Files(&'a Files),
+    /// What the last capture has seen.
+    State {
+        /// The state.
+        state: &'a TreeState,
+        /// Whether all that it names is sure to be in the store.
+        is_vouched_for: bool,
+    },
+}
+
+impl Earlier<'_> {
+    /// The older version of a file: id and length.
+    fn file(&self, path: &TrackedPath) -> Option<(ObjectId, u64)> {
+        let entry = match self {
+            Self::Files(files) => files.entries.get(path),
+            Self::State { state, .. } => state.file(path).and_then(|file| match &file.taken {
+                Taken::Entry(entry) => Some(entry),
+                Taken::Secret => None,
+            }),
+        };
+        match entry {
+            Some(Entry::File { id, bytes, .. }) => Some((*id, *bytes)),
+            _ => None,
+        }
+    }
+
+    fn tree(&self, folder: Option<&TrackedPath>) -> Option<ObjectId> {
+        match self {
+            Self::Files(files) => files.trees.get(&folder.cloned()).copied(),
+            Self::State { state, .. } => state.tree(folder),
+        }
+    }
+
+    /// What is known of a file with that stamp, and whether its content is sure to be stored.
+    fn seen(&self, path: &TrackedPath, stamp: u64) -> Option<(&FileState, bool)> {
+        let Self::State { state, is_vouched_for } = self else { return None };
+        let file = state.file(path).filter(|file| file.stamp == Some(stamp))?;
+        Some((file, *is_vouched_for))
+    }
 }
 
 /// Reads the selected files and stores what is new.
 pub struct Taking<'a> {
     /// What was chosen; its warnings and the files left out grow while files are taken.
     pub selection: Selection,
-    /// The version before, whose files make differences small.
-    base: &'a Files,
+    earlier: Earlier<'a>,
     /// What was taken.
     pub entries: BTreeMap<TrackedPath, Entry>,
+    /// The files as they were seen, those included that were left out as secrets.
+    pub seen: Vec<FileState>,
     /// Files that would not hold still.
     pub statuses: Vec<StatusOf>,
 }
 
 impl<'a> Taking<'a> {
     /// Begins with nothing taken.
-    pub fn new(selection: Selection, base: &'a Files) -> Self {
-        Self { selection, base, entries: BTreeMap::new(), statuses: Vec::new() }
+    pub fn new(selection: Selection, earlier: Earlier<'a>) -> Self {
+        Self { selection, earlier, entries: BTreeMap::new(), seen: Vec::new(), statuses: Vec::new() }
     }
 
-    /// Hands the trees and the snapshot of what was taken to the store; the snapshot's id.
-    pub fn store_snapshot(&self, writer: &mut Writer<'_>) -> Result<ObjectId> {
+    /// Hands the trees and the snapshot of what was taken to the store; the snapshot's id, and the trees' by folder.
+    pub fn store_snapshot(&self, writer: &mut Writer<'_>) -> Result<(ObjectId, Vec<(Option<TrackedPath>, ObjectId)>)> {
         let mut snapshot = Snapshot { root: ObjectId::of(&[]), outside: BTreeMap::new() };
+        let mut trees = Vec::new();
         for tree in build_trees(&self.entries).map_err(Error::Usage)? {
             snapshot.root = tree.id;
-            let older = self.base.trees.get(&tree.path).copied();
+            let older = self.earlier.tree(tree.path.as_ref());
             writer.add(ObjectKind::Tree, tree.id, tree.bytes, older)?;
+            trees.push((tree.path, tree.id));
         }
         let encoded = snapshot.encode();
         let id = ObjectId::of(&encoded);
         writer.add(ObjectKind::Snapshot, id, encoded, None)?;
-        Ok(id)
+        Ok((id, trees))
     }
 
-    /// The record of a run with the files that were taken, and with nothing beyond them but what is given.
-    ///
-    /// Where its content was put is known only once the writer has flushed it.
-    pub fn start_record(
-        &mut self,
-        (time, nanoseconds): (String, u64),
-        snapshot: ObjectId,
-        project: Project,
-        environment: &BTreeMap<String, String>,
-    ) -> RunStart {
-        self.selection.left_out.sort();
-        self.statuses.sort_by(|a, b| a.path.cmp(&b.path));
-        // What ran, and always the runsnap that stored it.
-        let mut environment = environment.clone();
-        environment.entry("runsnap".to_owned()).or_insert_with(|| env!("CARGO_PKG_VERSION").to_owned());
-        RunStart {
-            run: RunId::new(nanoseconds, random_bytes()),
-            time,
-            name: None,
-            sweep: None,
-            snapshot,
-            files: self.entries.len() as u64,
-            bytes: self.entries.values().map(Entry::bytes).sum(),
-            new_bytes: 0,
-            packs: Vec::new(),
-            project,
-            entry_point: None,
+    /// What is to be said of what was taken.
+    pub fn told(&mut self) -> Told {
+        let mut left_out = std::mem::take(&mut self.selection.left_out);
+        left_out.sort();
+        let mut statuses = std::mem::take(&mut self.statuses);
+        statuses.sort_by(|a, b| a.path.cmp(&b.path));
+        Told {
             tracked_by: self.selection.tracked_by,
-            file_status: FileStatus::Unknown,
-            statuses: std::mem::take(&mut self.statuses),
-            left_out: std::mem::take(&mut self.selection.left_out),
+            left_out,
+            statuses,
             warnings: std::mem::take(&mut self.selection.warnings),
-            params: Map::new(),
-            metrics: Map::new(),
-            tags: Vec::new(),
-            outside: BTreeMap::new(),
-            environment,
-            git_commit: None,
-            host: None,
-            run_folder: None,
-            imported: None,
+            has_problems: self.selection.has_problems,
         }
     }
 
@@ -129,6 +154,7 @@ impl<'a> Taking<'a> {
     ) -> Result<()> {
         let files = std::mem::take(&mut self.selection.files);
         progress.begin("Reading", files.len() as u64);
+        let horizon = files.values().next().map_or_else(|| Horizon::now(Path::new("/")), |path| Horizon::now(path));
         // Files of one kind stand together in the packs: they compress better side by side.
         let mut files: Vec<(TrackedPath, PathBuf)> = files.into_iter().collect();
         files.sort_by(|(a, _), (b, _)| (extension(a), a).cmp(&(extension(b), b)));
@@ -142,8 +168,12 @@ impl<'a> Taking<'a> {
             let count = rest.iter().take_while(fits).count().max(1);
             let (group, later) = rest.split_at(count);
             rest = later;
-            let read: Vec<Read> =
-                group.par_iter().map(|(tracked, path)| read_one(tracked, path, writer, include_secrets)).collect();
+            let reader = Reader { writer, earlier: self.earlier, horizon, include_secrets };
+            let read: Vec<Read> = if group.len() < PARALLEL_FILES {
+                group.iter().map(|(tracked, path)| reader.read(tracked, path)).collect()
+            } else {
+                group.par_iter().map(|(tracked, path)| reader.read(tracked, path)).collect()
+            };
             for ((tracked, path), read) in group.iter().zip(read) {
                 self.take(writer, store, tracked, path, read)?;
                 progress.advance(1);
@@ -164,8 +194,8 @@ impl<'a> Taking<'a> {
         path: &Path,
         read: Read,
     ) -> Result<()> {
-        let mut stable = read.stable;
-        let entry = match read.outcome {
+        let Read { outcome, mut stable, mut stamp, warnings } = read;
+        let entry = match outcome {
             Outcome::Known(entry) => entry,
             Outcome::New(entry, content) => {
                 if let Entry::File { id, .. } = entry {
@@ -174,8 +204,8 @@ impl<'a> Taking<'a> {
                 entry
             }
             Outcome::Large => match stream_file(writer, store, path)? {
-                Ok((entry, held_still)) => {
-                    stable = held_still;
+                Ok((entry, held_still, seen)) => {
+                    (stable, stamp) = (held_still, seen);
                     entry
                 }
                 Err(error) => {
@@ -185,22 +215,20 @@ impl<'a> Taking<'a> {
             },
             Outcome::LeftOut(reason, detail) => {
                 self.leave_out(tracked, reason, detail);
+                if reason == LeftOutReason::Secret {
+                    self.seen.push(FileState { path: tracked.clone(), stamp, taken: Taken::Secret, warnings });
+                }
                 return Ok(());
             }
         };
         if !stable {
             self.statuses.push(StatusOf { path: tracked.clone(), status: FileStatus::Changing });
-            self.selection
-                .warnings
-                .push(format!("{tracked} changed each time it was read: what is stored may mix two states"));
+            self.selection.warnings.push(changing_warning(&tracked.to_string()));
             self.selection.has_problems = true;
         }
-        for token in &read.tokens {
-            let place = format!("{tracked}:{}", token.line);
-            self.selection
-                .warnings
-                .push(format!("{place} holds what looks like a secret ({}); it is stored with the code", token.kind));
-        }
+        self.selection.warnings.extend_from_slice(&warnings);
+        let taken = Taken::Entry(entry.clone());
+        self.seen.push(FileState { path: tracked.clone(), stamp: stamp.filter(|_| stable), taken, warnings });
         self.entries.insert(tracked.clone(), entry);
         Ok(())
     }
@@ -217,15 +245,19 @@ impl<'a> Taking<'a> {
         id: ObjectId,
         content: Vec<u8>,
     ) -> Result<()> {
-        let older = match self.base.entries.get(path) {
-            Some(Entry::File { id, bytes, .. }) => store.chunks_of(*id, *bytes).unwrap_or_default(),
-            _ => Vec::new(),
-        };
+        let older = self.earlier.file(path);
         let cuts = store.config().chunker.cut(&content);
         if cuts.len() == 1 {
+            // The older version is one chunk as well, of the file's id, unless it was far longer.
+            let older = match older {
+                Some((id, bytes)) if !self.is_one_chunk(store, bytes) => store.chunks_of(id, bytes).unwrap_or_default(),
+                Some((id, bytes)) => vec![ChunkRef { id, bytes: bytes as u32 }],
+                None => Vec::new(),
+            };
             writer.add(ObjectKind::Chunk, id, content, older.first().map(|chunk| chunk.id))?;
             return Ok(());
         }
+        let older = older.and_then(|(id, bytes)| store.chunks_of(id, bytes).ok()).unwrap_or_default();
         let pieces: Vec<&[u8]> = cuts.into_iter().filter_map(|cut| content.get(cut)).collect();
         let chunks: Vec<ChunkRef> =
             pieces.par_iter().map(|piece| ChunkRef { id: ObjectId::of(piece), bytes: piece.len() as u32 }).collect();
@@ -236,9 +268,15 @@ impl<'a> Taking<'a> {
         writer.add(ObjectKind::ChunkList, id, encode_chunks(&chunks), None)?;
         Ok(())
     }
+
+    /// Whether files of that length are never cut.
+    fn is_one_chunk(&self, store: &Store, bytes: u64) -> bool {
+        bytes > 0 && bytes <= store.config().chunker.whole_bytes() as u64
+    }
 }
 
-fn left_out_warning(left_out: &LeftOut) -> String {
+/// What the user is told of a file that was left out.
+pub fn left_out_warning(left_out: &LeftOut) -> String {
     let LeftOut { path, reason, detail } = left_out;
     let because = detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default();
     match reason {
@@ -258,47 +296,96 @@ fn reason_of(error: &io::Error) -> LeftOutReason {
     if error.kind() == io::ErrorKind::NotFound { LeftOutReason::Vanished } else { LeftOutReason::Unreadable }
 }
 
-fn read_one(tracked: &TrackedPath, path: &Path, writer: &Writer<'_>, include_secrets: bool) -> Read {
-    match try_read(tracked, path, writer, include_secrets) {
-        Ok(read) => read,
-        Err(error) => {
-            let detail = (error.kind() != io::ErrorKind::NotFound).then(|| error.kind().to_string());
-            Read { outcome: Outcome::LeftOut(reason_of(&error), detail), stable: true, tokens: Vec::new() }
-        }
-    }
+/// Reads single files.
+#[derive(Clone, Copy)]
+struct Reader<'r, 'w> {
+    writer: &'r Writer<'w>,
+    earlier: Earlier<'r>,
+    horizon: Horizon,
+    include_secrets: bool,
 }
 
-fn try_read(tracked: &TrackedPath, path: &Path, writer: &Writer<'_>, include_secrets: bool) -> io::Result<Read> {
-    let done = |outcome| Ok(Read { outcome, stable: true, tokens: Vec::new() });
-    if tracked.parts().count() > MAX_DEPTH {
-        return done(Outcome::LeftOut(LeftOutReason::Name, Some(format!("over {MAX_DEPTH} folders deep"))));
+impl Reader<'_, '_> {
+    fn read(&self, tracked: &TrackedPath, path: &Path) -> Read {
+        self.try_read(tracked, path).unwrap_or_else(|error| {
+            let detail = (error.kind() != io::ErrorKind::NotFound).then(|| error.kind().to_string());
+            Read {
+                outcome: Outcome::LeftOut(reason_of(&error), detail),
+                stable: true,
+                stamp: None,
+                warnings: Vec::new(),
+            }
+        })
     }
-    let metadata = path.symlink_metadata()?;
-    if metadata.is_symlink() {
-        let target = path.read_link()?;
-        let target = name_bytes(target.as_os_str()).filter(|target| is_valid_target(target)).map(<[u8]>::to_vec);
-        return done(match target {
-            Some(target) => Outcome::Known(Entry::Symlink { target }),
-            None => Outcome::LeftOut(LeftOutReason::Name, None),
-        });
+
+    fn try_read(&self, tracked: &TrackedPath, path: &Path) -> io::Result<Read> {
+        let done = |outcome, stamp| Ok(Read { outcome, stable: true, stamp, warnings: Vec::new() });
+        if tracked.parts().count() > MAX_DEPTH {
+            return done(Outcome::LeftOut(LeftOutReason::Name, Some(format!("over {MAX_DEPTH} folders deep"))), None);
+        }
+        let metadata = path.symlink_metadata()?;
+        let look = of_metadata(&metadata, self.horizon);
+        if let Some(known) = self.unchanged(tracked, look.stamp) {
+            return Ok(known);
+        }
+        if metadata.is_symlink() {
+            let target = path.read_link()?;
+            let target = name_bytes(target.as_os_str()).filter(|target| is_valid_target(target)).map(<[u8]>::to_vec);
+            return match target {
+                Some(target) => done(Outcome::Known(Entry::Symlink { target }), look.trusted()),
+                None => done(Outcome::LeftOut(LeftOutReason::Name, None), None),
+            };
+        }
+        if metadata.len() > STREAM_BYTES {
+            let mut head = Vec::new();
+            open(path)?.take(secrets::HEAD_BYTES as u64).read_to_end(&mut head)?;
+            let secret = !self.include_secrets && secrets::is_whole_file_secret(tracked, &head);
+            let left_out = || Outcome::LeftOut(LeftOutReason::Secret, None);
+            return done(if secret { left_out() } else { Outcome::Large }, None);
+        }
+        let content = read_stable(path, all_bytes)?;
+        let (bytes, stamp) = (content.value, content.stamp);
+        let head = bytes.get(..secrets::HEAD_BYTES).unwrap_or(&bytes);
+        if !self.include_secrets && secrets::is_whole_file_secret(tracked, head) {
+            return done(Outcome::LeftOut(LeftOutReason::Secret, None), stamp);
+        }
+        let id = ObjectId::of(&bytes);
+        let length = bytes.len() as u64;
+        let entry = Entry::File { id, bytes: length, executable: content.executable };
+        let warning = |token: secrets::Token| {
+            let (line, kind) = (token.line, token.kind);
+            format!("{tracked}:{line} holds what looks like a secret ({kind}); it is stored with the code")
+        };
+        let warnings = secrets::find_tokens(&bytes).into_iter().map(warning).collect();
+        let is_known = self.is_known(tracked, id) || is_stored(self.writer, id, length);
+        let outcome = if is_known { Outcome::Known(entry) } else { Outcome::New(entry, bytes) };
+        Ok(Read { outcome, stable: content.stable, stamp, warnings })
     }
-    if metadata.len() > STREAM_BYTES {
-        let mut head = Vec::new();
-        open(path)?.take(secrets::HEAD_BYTES as u64).read_to_end(&mut head)?;
-        let secret = !include_secrets && secrets::is_whole_file_secret(tracked, &head);
-        return done(if secret { Outcome::LeftOut(LeftOutReason::Secret, None) } else { Outcome::Large });
+
+    /// What is known of a file that has not changed since it was last seen.
+    fn unchanged(&self, tracked: &TrackedPath, stamp: u64) -> Option<Read> {
+        let (file, is_vouched_for) = self.earlier.seen(tracked, stamp)?;
+        let outcome = match &file.taken {
+            Taken::Secret => Outcome::LeftOut(LeftOutReason::Secret, None),
+            Taken::Entry(entry) => {
+                let is_there = match entry {
+                    Entry::File { id, bytes, .. } => is_vouched_for || is_stored(self.writer, *id, *bytes),
+                    Entry::Symlink { .. } => true,
+                };
+                if !is_there {
+                    return None;
+                }
+                Outcome::Known(entry.clone())
+            }
+        };
+        Some(Read { outcome, stable: true, stamp: Some(stamp), warnings: file.warnings.clone() })
     }
-    let content = read_stable(path, all_bytes)?;
-    let bytes = content.value;
-    if !include_secrets && secrets::is_whole_file_secret(tracked, bytes.get(..secrets::HEAD_BYTES).unwrap_or(&bytes)) {
-        return done(Outcome::LeftOut(LeftOutReason::Secret, None));
+
+    /// Whether a file has the content that it was last seen with, which is sure to be stored.
+    fn is_known(&self, tracked: &TrackedPath, id: ObjectId) -> bool {
+        let Earlier::State { is_vouched_for: true, .. } = self.earlier else { return false };
+        self.earlier.file(tracked).is_some_and(|(known, _)| known == id)
     }
-    let id = ObjectId::of(&bytes);
-    let entry = Entry::File { id, bytes: bytes.len() as u64, executable: content.executable };
-    let tokens = secrets::find_tokens(&bytes);
-    let outcome =
-        if is_stored(writer, id, bytes.len() as u64) { Outcome::Known(entry) } else { Outcome::New(entry, bytes) };
-    Ok(Read { outcome, stable: content.stable, tokens })
 }
 
 /// What a snapshot would have for a file or link; `None` where it would not hold still.
@@ -330,7 +417,7 @@ fn is_stored(writer: &Writer<'_>, id: ObjectId, bytes: u64) -> bool {
 }
 
 /// Stores a file that is too large for memory: read once to know it, and again to store it if it is new.
-fn stream_file(writer: &mut Writer<'_>, store: &Store, path: &Path) -> Result<io::Result<(Entry, bool)>> {
+fn stream_file(writer: &mut Writer<'_>, store: &Store, path: &Path) -> Result<io::Result<(Entry, bool, Option<u64>)>> {
     let chunker = store.config().chunker;
     let mut last = None;
     for _ in 0..STREAM_ATTEMPTS {
@@ -351,7 +438,7 @@ fn stream_file(writer: &mut Writer<'_>, store: &Store, path: &Path) -> Result<io
         let (id, bytes, chunks) = content.value;
         let entry = Entry::File { id, bytes, executable: content.executable };
         if is_stored(writer, id, bytes) {
-            return Ok(Ok((entry, content.stable)));
+            return Ok(Ok((entry, content.stable, content.stamp)));
         }
         let file = match open(path) {
             Ok(file) => file,
@@ -376,7 +463,7 @@ fn stream_file(writer: &mut Writer<'_>, store: &Store, path: &Path) -> Result<io
                 [_] => {}
                 _ => drop(writer.add(ObjectKind::ChunkList, id, encode_chunks(&chunks), None)?),
             }
-            return Ok(Ok((entry, content.stable)));
+            return Ok(Ok((entry, content.stable, content.stamp)));
         }
         last = Some(io::Error::other("it changed between two reads, each time"));
     }

@@ -32,7 +32,8 @@ pub enum ObjectKind {
 }
 
 impl ObjectKind {
-    fn from_byte(byte: u8) -> DecodeResult<Self> {
+    /// The kind that a byte in a table stands for.
+    pub fn from_byte(byte: u8) -> DecodeResult<Self> {
         match byte {
             1 => Ok(Self::Chunk),
             2 => Ok(Self::ChunkList),

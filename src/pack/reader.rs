@@ -85,6 +85,12 @@ impl Object {
 impl Pack {
     /// Reads and checks header, table and footer.
     pub fn open(storage: &dyn Storage, path: &str) -> Result<Self> {
+        let damaged = || Error::damaged(storage.full_path(path), "its table is too long");
+        Self::open_up_to(storage, path, MAX_TABLE_BYTES)?.ok_or_else(damaged)
+    }
+
+    /// Reads and checks header, table and footer, unless the table is longer than so many bytes: then `None`.
+    pub fn open_up_to(storage: &dyn Storage, path: &str, table_bytes: u64) -> Result<Option<Self>> {
         let damaged = |reason: String| Error::damaged(storage.full_path(path), reason);
         let bytes = storage.length(path)?;
         if bytes < (HEADER_BYTES + FOOTER_BYTES) as u64 {
@@ -115,6 +121,9 @@ impl Pack {
         let footer = END.decode(tail.get(footer_at..).unwrap_or_default(), bytes).map_err(damaged)?;
         if footer.table_bytes > MAX_TABLE_BYTES {
             return Err(damaged(format!("a table of {} bytes", footer.table_bytes)));
+        }
+        if footer.table_bytes > table_bytes {
+            return Ok(None);
         }
         let far;
         let table = match footer.table_offset.checked_sub(tail_offset) {
@@ -163,7 +172,7 @@ impl Pack {
         if offset != footer.table_offset {
             return Err(damaged("the frames do not fill the space before the table".into()));
         }
-        Ok(pack)
+        Ok(Some(pack))
     }
 
     /// The uncompressed length of all its frames.

@@ -213,7 +213,8 @@ impl Storage for LocalStorage {
             // A file that vanishes between the listing and the look at it was never there for this reader.
             let Ok(metadata) = entry.metadata() else { continue };
             if let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) {
-                files.push(StoredFile { name, bytes: metadata.len() });
+                let stamp = stamp_of(&name, &metadata);
+                files.push(StoredFile { name, bytes: metadata.len(), stamp });
             }
         }
         files.sort();
@@ -236,6 +237,25 @@ impl Storage for LocalStorage {
             }
         }
     }
+}
+
+/// Puts together what tells a file from one that was written to since, or is another.
+fn stamp_of(name: &str, metadata: &fs::Metadata) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(name.as_bytes()).update(&metadata.len().to_le_bytes());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        for number in [metadata.ctime(), metadata.ctime_nsec(), metadata.mtime(), metadata.mtime_nsec()] {
+            hasher.update(&number.to_le_bytes());
+        }
+        hasher.update(&metadata.ino().to_le_bytes());
+    }
+    #[cfg(not(unix))]
+    if let Some(age) = metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok()) {
+        hasher.update(&age.as_nanos().to_le_bytes());
+    }
+    crate::id::ObjectId(*hasher.finalize().as_bytes()).key()
 }
 
 #[cfg(unix)]

@@ -23,6 +23,8 @@ pub struct StoredFile {
     pub name: String,
     /// The length in bytes.
     pub bytes: u64,
+    /// Changes when the file is written to or replaced, as far as the storage can tell.
+    pub stamp: u64,
 }
 
 /// A file open for writing.

@@ -22,6 +22,10 @@ pub const PACK_ENDING: &str = ".pack";
 pub const INDEX_PATH: &str = "index.sqlite";
 /// Packs with more objects than this are indexed; the tables of others are read as quickly as an index is asked.
 const INDEXED_OBJECTS: usize = 16_384;
+/// A table of no more bytes than this has few objects: an id takes 32 of them.
+const SMALL_TABLE_BYTES: u64 = 32 * INDEXED_OBJECTS as u64;
+/// So many packs are opened by all cores together: for fewer, calling these up takes longer.
+const PARALLEL_PACKS: usize = 64;
 /// From this many packs that the index does not know, it gets them all.
 const BACKLOG: usize = 256;
 
@@ -48,7 +52,10 @@ impl Place {
 
 struct Slot {
     name: String,
+    stamp: u64,
     pack: OnceLock<Option<Arc<Pack>>>,
+    /// Whether its table was found to be too long to be read without having asked the index first.
+    is_large: AtomicBool,
 }
 
 #[derive(Default)]
@@ -60,6 +67,10 @@ struct State {
     /// Objects of packs that the index does not know.
     overlay: HashMap<u64, Vec<(usize, usize)>>,
     in_overlay: Vec<bool>,
+    /// Whether the folder has been listed since somebody asked for that.
+    is_listed: bool,
+    /// Whether what was listed is in the overlay or known to be in the index.
+    is_taken_in: bool,
 }
 
 impl State {
@@ -68,13 +79,32 @@ impl State {
     }
 }
 
-/// The packs of a store.
+/// The index, once it was needed.
+#[derive(Default)]
+enum IndexState {
+    #[default]
+    Unopened,
+    Absent,
+    Open(Index),
+}
+
+/// Which packs are to be taken into memory.
+#[derive(Clone, Copy)]
+enum Overlay<'k> {
+    All,
+    /// Those whose tables are short.
+    Small,
+    /// All but these slots, which the index knows.
+    But(&'k HashSet<usize>),
+}
+
+/// The packs of a store. Nothing is listed and nothing opened before it is asked for.
 pub struct Catalog {
     storage: Arc<dyn Storage>,
     store: StoreId,
     generation: u64,
     state: RwLock<State>,
-    index: Mutex<Option<Index>>,
+    index: Mutex<IndexState>,
     complete: AtomicBool,
     /// Whether a listed pack was gone when it was to be read.
     vanished: AtomicBool,
@@ -96,22 +126,19 @@ pub fn list_packs(storage: &dyn Storage) -> Result<Vec<StoredFile>> {
 }
 
 impl Catalog {
-    /// Lists the packs and opens the index.
-    pub fn open(storage: Arc<dyn Storage>, store: StoreId, generation: u64) -> Result<Self> {
-        let index = Index::open(&storage.full_path(INDEX_PATH), store, generation);
-        let catalog = Self {
+    /// The packs of a store in that generation.
+    pub fn new(storage: Arc<dyn Storage>, store: StoreId, generation: u64) -> Self {
+        Self {
             storage,
             store,
             generation,
             state: RwLock::default(),
-            index: Mutex::new(index),
+            index: Mutex::default(),
             complete: AtomicBool::new(false),
             vanished: AtomicBool::new(false),
             condemned: RwLock::default(),
             damaged: Mutex::default(),
-        };
-        catalog.refresh()?;
-        Ok(catalog)
+        }
     }
 
     /// Where the index is.
@@ -119,34 +146,101 @@ impl Catalog {
         self.storage.full_path(INDEX_PATH)
     }
 
+    /// Takes what is known of the packs folder for old: it is listed again when it is next asked about.
+    pub fn forget_listing(&self) {
+        let mut state = self.write_state();
+        (state.is_listed, state.is_taken_in) = (false, false);
+    }
+
+    /// The names of the packs, and the stamps of the files. No pack is opened for that.
+    pub fn listed(&self) -> Result<Vec<(String, u64)>> {
+        if !self.read_state().is_listed {
+            self.list()?;
+        }
+        Ok(self.read_state().slots.iter().map(|slot| (slot.name.clone(), slot.stamp)).collect())
+    }
+
+    fn ensure_taken_in(&self) {
+        if self.read_state().is_taken_in {
+            return;
+        }
+        // Where the folder cannot be listed, whoever misses something asks for everything, and is told why.
+        if self.read_state().is_listed || self.list().is_ok() {
+            self.take_in();
+        }
+    }
+
     /// Lists the packs folder again and takes in what has come and gone.
     pub fn refresh(&self) -> Result<()> {
-        let names = list_packs(&*self.storage)?.into_iter().map(|file| file.name);
-        {
-            let mut state = self.write_state();
-            let mut fresh = State::default();
-            for name in names {
-                let slot = match state.by_name.get(&name).and_then(|slot| state.slots.get(*slot)) {
-                    Some(slot) => Arc::clone(slot),
-                    None => Arc::new(Slot { name: name.clone(), pack: OnceLock::new() }),
-                };
-                fresh.by_name.insert(name, fresh.slots.len());
-                fresh.slots.push(slot);
-            }
-            fresh.in_overlay = vec![false; fresh.slots.len()];
-            if let Some(Ok(packs)) = locked(&self.index).as_ref().map(Index::packs) {
-                for pack in packs {
-                    if let Some(slot) = fresh.by_name.get(&pack.name) {
-                        fresh.indexed.insert(pack.number, *slot);
-                    }
-                }
-            }
-            *state = fresh;
-        }
-        self.complete.store(false, Ordering::Relaxed);
-        let known = self.read_state().indexed_slots();
-        self.overlay_packs(|slot| !known.contains(&slot));
+        self.list()?;
+        self.take_in();
         Ok(())
+    }
+
+    fn list(&self) -> Result<()> {
+        let files = list_packs(&*self.storage)?;
+        let mut state = self.write_state();
+        let mut fresh = State { is_listed: true, ..State::default() };
+        for StoredFile { name, stamp, .. } in files {
+            let known = state.by_name.get(&name).and_then(|slot| state.slots.get(*slot));
+            let slot = match known.filter(|slot| slot.stamp == stamp) {
+                Some(slot) => Arc::clone(slot),
+                None => {
+                    let is_large = AtomicBool::new(false);
+                    Arc::new(Slot { name: name.clone(), stamp, pack: OnceLock::new(), is_large })
+                }
+            };
+            fresh.by_name.insert(name, fresh.slots.len());
+            fresh.slots.push(slot);
+        }
+        fresh.in_overlay = vec![false; fresh.slots.len()];
+        *state = fresh;
+        self.complete.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn take_in(&self) {
+        // SQLite takes longer to open than a few dozen tables: it is asked where there is a table that it saves us.
+        if !self.is_index_opened() && self.read_state().slots.len() < BACKLOG {
+            self.overlay_packs(Overlay::Small);
+        }
+        let is_left = {
+            let state = self.read_state();
+            state.in_overlay.iter().any(|done| !done)
+        };
+        if is_left {
+            self.take_in_indexed();
+            let known = self.read_state().indexed_slots();
+            self.overlay_packs(Overlay::But(&known));
+        }
+        self.write_state().is_taken_in = true;
+    }
+
+    fn is_index_opened(&self) -> bool {
+        matches!(*locked(&self.index), IndexState::Open(_))
+    }
+
+    /// Runs `question` on the index, which is opened if it was not.
+    fn with_index<T>(&self, question: impl FnOnce(&Index) -> T) -> Option<T> {
+        let mut index = locked(&self.index);
+        if matches!(*index, IndexState::Unopened) {
+            let opened = Index::open(&self.index_path(), self.store, self.generation);
+            *index = opened.map_or(IndexState::Absent, IndexState::Open);
+        }
+        match &*index {
+            IndexState::Open(index) => Some(question(index)),
+            _ => None,
+        }
+    }
+
+    fn take_in_indexed(&self) {
+        let Some(Ok(packs)) = self.with_index(Index::packs) else { return };
+        let mut state = self.write_state();
+        for pack in packs {
+            if let Some(slot) = state.by_name.get(&pack.name).copied() {
+                state.indexed.insert(pack.number, slot);
+            }
+        }
     }
 
     fn read_state(&self) -> std::sync::RwLockReadGuard<'_, State> {
@@ -157,22 +251,31 @@ impl Catalog {
         self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn overlay_packs(&self, wanted: impl Fn(usize) -> bool) {
+    fn overlay_packs(&self, which: Overlay<'_>) {
         let slots: Vec<(usize, Arc<Slot>)> = {
             let state = self.read_state();
-            let new = |slot: &usize| wanted(*slot) && !state.in_overlay.get(*slot).copied().unwrap_or(true);
+            let is_wanted = |slot: usize| match which {
+                Overlay::Small | Overlay::All => true,
+                Overlay::But(known) => !known.contains(&slot),
+            };
+            let new = |slot: &usize| is_wanted(*slot) && !state.in_overlay.get(*slot).copied().unwrap_or(true);
             (0..state.slots.len())
                 .filter(new)
                 .filter_map(|slot| Some((slot, Arc::clone(state.slots.get(slot)?))))
                 .collect()
         };
-        let opened: Vec<(usize, Option<Arc<Pack>>)> = if slots.len() < 4 {
-            slots.iter().map(|(number, slot)| (*number, self.open_slot(slot))).collect()
+        let open = |slot: &Slot| match which {
+            Overlay::Small => self.open_small(slot),
+            _ => Some(self.open_slot(slot)),
+        };
+        let opened: Vec<(usize, Option<Option<Arc<Pack>>>)> = if slots.len() < PARALLEL_PACKS {
+            slots.iter().map(|(number, slot)| (*number, open(slot))).collect()
         } else {
-            slots.par_iter().map(|(number, slot)| (*number, self.open_slot(slot))).collect()
+            slots.par_iter().map(|(number, slot)| (*number, open(slot))).collect()
         };
         let mut state = self.write_state();
         for (number, pack) in opened {
+            let Some(pack) = pack else { continue };
             for (ordinal, object) in pack.iter().flat_map(|pack| pack.objects.iter().enumerate()) {
                 state.overlay.entry(object.name.key()).or_default().push((number, ordinal));
             }
@@ -182,8 +285,32 @@ impl Catalog {
         }
     }
 
+    /// Opens a pack unless its table is long; `None` where it is.
+    fn open_small(&self, slot: &Slot) -> Option<Option<Arc<Pack>>> {
+        if let Some(pack) = slot.pack.get() {
+            return Some(pack.clone());
+        }
+        if slot.is_large.load(Ordering::Relaxed) {
+            return None;
+        }
+        match Pack::open_up_to(&*self.storage, &format!("{PACKS}/{}", slot.name), SMALL_TABLE_BYTES) {
+            Ok(None) => {
+                slot.is_large.store(true, Ordering::Relaxed);
+                None
+            }
+            Ok(Some(pack)) => Some(slot.pack.get_or_init(|| self.checked(Ok(pack))).clone()),
+            Err(error) => Some(slot.pack.get_or_init(|| self.checked(Err(error))).clone()),
+        }
+    }
+
     fn open_slot(&self, slot: &Slot) -> Option<Arc<Pack>> {
-        let open = || match Pack::open(&*self.storage, &format!("{PACKS}/{}", slot.name)) {
+        let open = || self.checked(Pack::open(&*self.storage, &format!("{PACKS}/{}", slot.name)));
+        slot.pack.get_or_init(open).clone()
+    }
+
+    /// Takes an opened pack if it is this store's, and notes what is wrong with it.
+    fn checked(&self, opened: Result<Pack>) -> Option<Arc<Pack>> {
+        match opened {
             Ok(pack) if pack.store == self.store => Some(Arc::new(pack)),
             Ok(pack) => {
                 let reason = format!("it belongs to the store {}, not to {}", pack.store, self.store);
@@ -199,8 +326,7 @@ impl Catalog {
                 locked(&self.damaged).push(error);
                 None
             }
-        };
-        slot.pack.get_or_init(open).clone()
+        }
     }
 
     /// Packs that could not be opened so far.
@@ -210,19 +336,22 @@ impl Catalog {
 
     /// Opens every pack; those that cannot be opened are in [`Catalog::take_damaged`].
     pub fn packs(&self) -> Vec<Arc<Pack>> {
+        self.ensure_taken_in();
         let slots = self.read_state().slots.clone();
         slots.par_iter().filter_map(|slot| self.open_slot(slot)).collect()
     }
 
     /// The places of all objects with a key, as far as index and overlay know.
     pub fn places_by_key(&self, key: u64) -> Vec<Place> {
-        let answer = locked(&self.index).as_ref().map(|index| index.places(key));
+        self.ensure_taken_in();
+        let has_indexed = !self.read_state().indexed.is_empty();
+        let answer = if has_indexed { self.with_index(|index| index.places(key)) } else { None };
         let from_index = match answer {
             Some(Ok(places)) => places,
             Some(Err(_)) => {
                 // Busy or broken: the packs' own tables say the same, and without a wait for each question.
-                *locked(&self.index) = None;
-                self.overlay_packs(|_| true);
+                *locked(&self.index) = IndexState::Absent;
+                self.overlay_packs(Overlay::All);
                 Vec::new()
             }
             None => Vec::new(),
@@ -277,6 +406,11 @@ impl Catalog {
         *self.condemned.write().unwrap_or_else(std::sync::PoisonError::into_inner) = packs;
     }
 
+    /// Whether packs are about to be deleted.
+    pub fn has_condemned(&self) -> bool {
+        !self.condemned.read().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty()
+    }
+
     /// Notes that a listed pack is gone, so that [`Catalog::complete`] lists them again.
     pub fn note_vanished(&self) {
         self.vanished.store(true, Ordering::Relaxed);
@@ -301,7 +435,7 @@ impl Catalog {
             return Ok(false);
         }
         self.refresh()?;
-        self.overlay_packs(|_| true);
+        self.overlay_packs(Overlay::All);
         self.complete.store(true, Ordering::Relaxed);
         Ok(true)
     }
@@ -309,6 +443,17 @@ impl Catalog {
     /// Whether the index should be brought up to date: it lacks a large pack, or a great many.
     pub fn has_backlog(&self) -> bool {
         !self.unindexed().is_empty()
+    }
+
+    /// Whether the index may lack something that it should have, as far as can be told without it.
+    pub fn is_crowded(&self) -> bool {
+        self.ensure_taken_in();
+        let state = self.read_state();
+        let large = |slot: &Arc<Slot>| {
+            slot.pack.get().and_then(Option::as_ref).is_some_and(|p| p.objects.len() > INDEXED_OBJECTS)
+        };
+        state.slots.len() >= BACKLOG
+            || state.slots.iter().any(|slot| slot.is_large.load(Ordering::Relaxed) || large(slot))
     }
 
     /// The packs that the index does not know and should.
@@ -321,19 +466,31 @@ impl Catalog {
     }
 
     /// The packs that the index does not know.
-    pub fn opened(&self) -> Vec<Arc<Pack>> {
-        let slots: Vec<Arc<Slot>> = {
-            let state = self.read_state();
-            let known = state.indexed_slots();
-            let is_new = |(number, _): &(usize, &Arc<Slot>)| !known.contains(number);
-            state.slots.iter().enumerate().filter(is_new).map(|(_, slot)| Arc::clone(slot)).collect()
-        };
-        slots.iter().filter_map(|slot| self.open_slot(slot)).collect()
+    fn opened(&self) -> Vec<Arc<Pack>> {
+        self.ensure_taken_in();
+        if self.read_state().indexed.is_empty() {
+            self.take_in_indexed();
+        }
+        let known = self.read_state().indexed_slots();
+        self.open_slots(|number| !known.contains(&number))
+    }
+
+    /// The packs whose tables have been read. Those that the index has made unnecessary to read are not among them.
+    pub fn in_memory(&self) -> Vec<Arc<Pack>> {
+        self.ensure_taken_in();
+        let in_overlay = self.read_state().in_overlay.clone();
+        self.open_slots(|number| in_overlay.get(number).copied().unwrap_or(false))
+    }
+
+    fn open_slots(&self, is_wanted: impl Fn(usize) -> bool) -> Vec<Arc<Pack>> {
+        let slots = self.read_state().slots.clone();
+        let wanted = slots.iter().enumerate().filter(|(number, _)| is_wanted(*number));
+        wanted.filter_map(|(_, slot)| self.open_slot(slot)).collect()
     }
 
     /// Reads something from the index; `None` where there is none or it fails.
     pub fn ask_index<T>(&self, question: impl FnOnce(&Index) -> Result<T, crate::index::IndexError>) -> Option<T> {
-        locked(&self.index).as_ref().and_then(|index| question(index).ok())
+        self.with_index(question).and_then(Result::ok)
     }
 
     /// Closes the index, brings it up to date with `packs` and `journals`, and opens it again.
@@ -344,9 +501,9 @@ impl Catalog {
     ) -> Result<(), crate::index::IndexError> {
         let mut index = locked(&self.index);
         let open = || Index::open_or_create(&self.index_path(), self.store, self.generation);
-        let mut writer = match index.take() {
-            Some(index) => index,
-            None => open()?,
+        let mut writer = match std::mem::take(&mut *index) {
+            IndexState::Open(index) => index,
+            _ => open()?,
         };
         let new: Vec<NewPack<'_>> = packs
             .iter()
@@ -363,7 +520,7 @@ impl Catalog {
             writer = open()?;
             added = writer.add(&new, journals);
         }
-        *index = Some(writer);
+        *index = IndexState::Open(writer);
         added
     }
 }

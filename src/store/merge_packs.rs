@@ -19,24 +19,37 @@ const STEP_RAW_BYTES: usize = 64 << 20;
 /// The tier of packs that `gc` writes. Steps leave them alone.
 pub const SETTLED_TIER: u8 = 255;
 
+/// What became of the packs folder in a merge, by the stamps of the files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MergedPacks {
+    /// The packs that have stayed and have durable names; the new one is among them.
+    pub there: Vec<u64>,
+    /// The packs that were removed: all of their objects are in those that have stayed.
+    pub replaced: Vec<u64>,
+}
+
 impl Store {
     /// Merges the packs of one tier, if there are enough of them and nobody maintains the store just now.
     ///
     /// What no run needs is kept: it may be of captures under way. So nobody has to be waited for.
-    pub fn merge_packs_step(&self) -> Result<()> {
-        self.catalog.refresh()?;
-        if self.step_inputs().is_none() {
-            return Ok(());
+    pub fn merge_packs_step(&self) -> Result<MergedPacks> {
+        if self.catalog.listed()?.len() < FAN_IN || self.step_inputs().is_none() {
+            return Ok(MergedPacks::default());
         }
-        let Some(maintenance) = self.maintenance(Duration::ZERO)? else { return Ok(()) };
+        let Some(maintenance) = self.maintenance(Duration::ZERO)? else { return Ok(MergedPacks::default()) };
         self.catalog.refresh()?;
-        let Some((tier, inputs)) = self.step_inputs() else { return Ok(()) };
+        let Some((tier, inputs)) = self.step_inputs() else { return Ok(MergedPacks::default()) };
         let options =
             CompactionOptions { level: MERGE_LEVEL, tier: tier + 1, keeps_unreached: true, raises_positions: false };
         self.merge(&maintenance, &inputs, options)
     }
 
-    fn merge(&self, maintenance: &Maintenance<'_>, inputs: &[Arc<Pack>], options: CompactionOptions) -> Result<()> {
+    fn merge(
+        &self,
+        maintenance: &Maintenance<'_>,
+        inputs: &[Arc<Pack>],
+        options: CompactionOptions,
+    ) -> Result<MergedPacks> {
         let is_snapshot = |object: &&crate::pack::Object| object.kind == ObjectKind::Snapshot;
         let wanted: HashSet<(ObjectKind, u64)> =
             inputs.iter().flat_map(|pack| &pack.objects).map(|object| (object.kind, object.name.key())).collect();
@@ -50,13 +63,19 @@ impl Store {
         let reached = self.reach(snapshots, |kind, id| wanted.contains(&(kind, id.key())))?;
         let compacted = self.compact(inputs, &reached, maintenance.temporary(), options, &())?;
         // Nothing in it is doubtful: all objects are moved, none to a higher chain position.
-        maintenance.delete_replaced(&compacted.replaced)
+        // The folder is flushed before anything is removed, and after this list of it.
+        let mut packs = MergedPacks::default();
+        for (name, stamp) in self.catalog.listed()? {
+            if compacted.replaced.contains(&name) { &mut packs.replaced } else { &mut packs.there }.push(stamp);
+        }
+        maintenance.delete_replaced(&compacted.replaced)?;
+        Ok(packs)
     }
 
     /// The lowest tier that has enough packs, and those packs.
     fn step_inputs(&self) -> Option<(u8, Vec<Arc<Pack>>)> {
         let mut tiers: BTreeMap<u8, Vec<Arc<Pack>>> = BTreeMap::new();
-        for pack in self.catalog.opened() {
+        for pack in self.catalog.in_memory() {
             if pack.tier < SETTLED_TIER - 1 && pack.raw_bytes() <= STEP_RAW_BYTES / 2 {
                 tiers.entry(pack.tier).or_default().push(pack);
             }

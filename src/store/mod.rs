@@ -11,6 +11,7 @@ mod merge_runs;
 mod merge_sweep;
 mod objects;
 mod reachable;
+mod recent_versions;
 mod run_files;
 mod run_index;
 mod run_join;
@@ -34,15 +35,18 @@ pub use compaction::{Compacted, CompactionOptions};
 pub use config::{CONFIG_PATH, Config, Features};
 pub use files::{Files, OUTSIDE_FOLDER};
 pub use maintenance::{CONDEMNED_PATH, Maintenance, Swept};
-pub use merge_packs::SETTLED_TIER;
+pub use merge_packs::{MergedPacks, SETTLED_TIER};
 pub use merge_runs::{MergeExtent, MergedRuns};
 pub use objects::{FrameCache, ObjectBytes};
 pub use reachable::{Reached, ReachedFile, ReachedSnapshot, ReachedTree};
+pub use recent_versions::RecentVersions;
 pub use run_files::JournalProblem;
 pub use run_join::Run;
 pub use runs::{Found, RowRef, Runs};
 pub use writer::Writer;
 
+/// The folder of what captures have seen of working trees: a cache.
+pub const STATES: &str = "states";
 /// The file that keeps a store in a project's root out of git.
 const GITIGNORE_PATH: &str = ".gitignore";
 
@@ -91,7 +95,7 @@ impl Store {
             },
             Err(error) => return Err(error),
         };
-        let catalog = Catalog::open(Arc::clone(&storage), config.store, config.generation)?;
+        let catalog = Catalog::new(Arc::clone(&storage), config.store, config.generation);
         Ok(Self { storage, config, config_problem, catalog, frames: FrameCache::default() })
     }
 

@@ -127,7 +127,7 @@ impl Store {
         for segment in &segments {
             let stem = segment.name.strip_suffix(SEGMENT_ENDING).unwrap_or_default();
             if merged.contains(stem) {
-                leftovers.push(StoredFile { name: segment.name.clone(), bytes: segment.bytes });
+                leftovers.push(StoredFile { name: segment.name.clone(), bytes: segment.bytes, stamp: 0 });
             } else {
                 used.push(Arc::clone(segment));
             }

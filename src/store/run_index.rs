@@ -16,7 +16,7 @@ use crate::run_record::RunRecord;
 use crate::segment::{Block, Class, Segment};
 
 /// Unindexed journal bytes from which the index is brought up to date.
-const TAIL_BACKLOG_BYTES: u64 = 64 << 10;
+pub(super) const TAIL_BACKLOG_BYTES: u64 = 64 << 10;
 
 impl Store {
     /// What the journals hold beyond the index.
@@ -65,33 +65,33 @@ impl Store {
         Ok(tails)
     }
 
-    /// Whether a run of that name exists, and the newest snapshot of a project: what a capture must know beforehand.
-    pub fn look_before_capture(&self, name: Option<&str>, project: &str) -> Result<(bool, Option<ObjectId>)> {
+    /// Whether a run of that name exists.
+    pub fn is_name_taken(&self, name: &str) -> Result<bool> {
         // One question, so that what the index cannot say now is all read from the files. Their lengths come first:
         // what is indexed later is in both, never in neither.
-        let answer = self.catalog.ask_index(|index| {
-            let journals = index.journals()?;
-            Ok((journals, name.map_or(Ok(Vec::new()), |name| index.runs_named(name))?, index.newest_of(project)?))
-        });
-        let (journals, same_name, indexed) = answer.unwrap_or_default();
+        let answer = self.catalog.ask_index(|index| Ok((index.journals()?, index.runs_named(name)?)));
+        let (journals, same_name) = answer.unwrap_or_default();
+        self.with_run_files(|files| {
+            let tails = self.tails(&journals, &files.journals)?;
+            let mut recent = tails.iter().flat_map(|tail| &tail.runs);
+            Ok(recent.any(|run| run.name.as_deref() == Some(name))
+                || self.is_name_in_journals(name, &same_name, &journals)
+                || files.segments.iter().any(|segment| has_name(segment, name)))
+        })
+    }
+
+    /// The newest snapshot of a project.
+    pub fn newest_of(&self, project: &str) -> Result<Option<ObjectId>> {
+        let answer = self.catalog.ask_index(|index| Ok((index.journals()?, index.newest_of(project)?)));
+        let (journals, indexed) = answer.unwrap_or_default();
         let known = lengths(&journals);
         self.with_run_files(|files| {
             let tails = self.tails(&journals, &files.journals)?;
-            let recent = || tails.iter().flat_map(|tail| &tail.runs);
-            let named = name.is_some_and(|name| {
-                recent().any(|run| run.name.as_deref() == Some(name))
-                    || self.is_name_in_journals(name, &same_name, &journals)
-                    || files.segments.iter().any(|segment| has_name(segment, name))
-            });
             let outside = files.segments.iter().filter(|segment| !known.contains_key(segment.name.as_str()));
             let in_segments = outside.filter_map(|segment| newest_in(segment, Some(project)).into_values().next());
-            let newest = recent()
-                .filter(|run| run.project == project)
-                .map(|run| (run.run, run.snapshot))
-                .chain(indexed)
-                .chain(in_segments)
-                .max_by_key(|(run, _)| *run);
-            Ok((named, newest.map(|(_, snapshot)| snapshot)))
+            let recent = tails.iter().flat_map(|tail| &tail.runs).filter(|run| run.project == project);
+            let newest = recent.map(|run| (run.run, run.snapshot)).chain(indexed).chain(in_segments);
+            Ok(newest.max_by_key(|(run, _)| *run).map(|(_, snapshot)| snapshot))
         })
     }
 
@@ -109,6 +109,11 @@ impl Store {
                 _ => true,
             }
         })
+    }
+
+    /// Whether there are so many packs that the index should know them, or a large one.
+    pub fn has_many_packs(&self) -> bool {
+        self.catalog.is_crowded()
     }
 
     /// Brings the index up to date when enough has gathered, or at any rate with `force`. A busy or read-only index is

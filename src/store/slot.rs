@@ -137,6 +137,8 @@ pub struct Slot {
     lock: Box<dyn Lock>,
     journal: Option<JournalWriter>,
     journal_name: String,
+    /// The journal's length before the last records and after them.
+    grown: (u64, u64),
 }
 
 impl Slot {
@@ -146,7 +148,7 @@ impl Slot {
             let name = format!("{number:04}");
             if let Some(mut lock) = storage.try_lock(&format!("{FOLDER}/{name}"))? {
                 lock.write_note(NOTE_BYTES as u64, format!("{}\n", random_name()).as_bytes())?;
-                return Ok(Self { name, lock, journal: None, journal_name: String::new() });
+                return Ok(Self { name, lock, journal: None, journal_name: String::new(), grown: (0, 0) });
             }
         }
         Err(Error::io("take a writer's place in", storage.full_path(FOLDER), std::io::ErrorKind::ResourceBusy.into()))
@@ -173,14 +175,22 @@ impl Slot {
                 None => self.create_journal(storage, store)?,
             },
         };
+        let before = journal.bytes();
         if let Err(error) = journal.append(payloads) {
             // The journal's end is unknown now: without a note nobody goes on in it.
             let _ = self.lock.write_note(0, &NO_NOTE);
             return Err(error);
         }
+        self.grown = (before, journal.bytes());
         self.note(journal.bytes());
         self.journal = Some(journal);
         Ok(())
+    }
+
+    /// Whether the last records have brought the journal past a multiple of `bytes`.
+    pub fn has_passed(&self, bytes: u64) -> bool {
+        let (before, after) = self.grown;
+        before.checked_div(bytes) != after.checked_div(bytes)
     }
 
     /// Notes how much of the journal is flushed: advice for those who come later, without which the records are safe.

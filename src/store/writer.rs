@@ -9,12 +9,14 @@ use rayon::prelude::*;
 
 use super::Store;
 use super::catalog::{PACK_ENDING, PACKS};
+use super::config::Config;
+use super::recent_versions::{RecentVersions, Version};
 use super::slot::Slot;
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, random_name};
 use crate::journal::encode_record;
 use crate::pack::compression::{CAPTURE_LEVEL, MAX_FRAME_BYTES};
-use crate::pack::format::{MAX_CHAIN_POSITION, ObjectKind, Prefix};
+use crate::pack::format::{MAX_CHAIN_POSITION, ObjectKind, ObjectName, Prefix};
 use crate::pack::{PackWriter, PreparedFrame};
 use crate::run_record::RunRecord;
 
@@ -24,6 +26,10 @@ const SOLID_FRAME_BYTES: usize = 4 << 20;
 const PENDING_BYTES: usize = 32 << 20;
 /// A pack is finished and another begun once it is this long.
 const PACK_BYTES: u64 = 256 << 20;
+
+/// So many objects of so many bytes together are compressed by one core.
+const SMALL_OBJECTS: usize = 32;
+const SMALL_BYTES: usize = 256 << 10;
 
 /// The tier of packs that captures write.
 const CAPTURE_TIER: u8 = 0;
@@ -47,6 +53,7 @@ pub struct Writer<'s> {
     is_flushed: bool,
     new_bytes: u64,
     new_packs: Vec<String>,
+    recent: RecentVersions,
 }
 
 impl Store {
@@ -57,7 +64,7 @@ impl Store {
         let slot = Slot::take(&*self.storage)?;
         // After the slot, so that maintenance either sees this writer or is seen by it.
         self.catalog.set_condemned(super::maintenance::condemned(&*self.storage)?);
-        self.catalog.refresh()?;
+        self.catalog.forget_listing();
         Ok(Writer {
             store: self,
             slot,
@@ -68,6 +75,7 @@ impl Store {
             is_flushed: false,
             new_bytes: 0,
             new_packs: Vec::new(),
+            recent: RecentVersions::default(),
         })
     }
 }
@@ -76,6 +84,31 @@ impl<'s> Writer<'s> {
     /// The store that it writes to.
     pub fn store(&self) -> &'s Store {
         self.store
+    }
+
+    /// Whether packs are about to be deleted. It must not be relied on what is in them.
+    pub fn has_condemned(&self) -> bool {
+        self.store.catalog.has_condemned()
+    }
+
+    /// The store's generation. The writer has its slot: nothing that is found in this generation is deleted before it ends.
+    pub fn generation(&self) -> Result<u64> {
+        Ok(Config::read(&*self.store.storage)?.generation)
+    }
+
+    /// Says that all that was found is in packs with durable names: then nothing has to be flushed for it.
+    pub fn found_durable(&mut self) {
+        self.is_flushed = self.pack.is_none() && self.pending.is_empty();
+    }
+
+    /// Gives it versions that are stored for sure, which new ones are likely to be differences to.
+    pub fn set_recent_versions(&mut self, recent: RecentVersions) {
+        self.recent = recent;
+    }
+
+    /// The versions that were given, and those written since.
+    pub fn take_recent_versions(&mut self) -> RecentVersions {
+        std::mem::take(&mut self.recent)
     }
 
     /// Whether an object is stored or about to be.
@@ -132,12 +165,27 @@ impl<'s> Writer<'s> {
         }
         let solid: Vec<Vec<&Pending>> = contents.groups.into_iter().chain(trees.groups).collect();
         // The frames that take longest come first, so that no core is left waiting for one at the end.
-        let store = self.store;
-        let frames: Vec<PreparedFrame> = solid
-            .par_iter()
-            .map(|group| solid_frame(group))
-            .chain(single.par_iter().map(|object| difference_frame(store, object)))
-            .collect();
+        let (store, recent) = (self.store, &self.recent);
+        let is_small =
+            pending.len() <= SMALL_OBJECTS && pending.iter().map(|o| o.bytes.len()).sum::<usize>() <= SMALL_BYTES;
+        let (frames, bases): (Vec<PreparedFrame>, Vec<Option<Version>>) = if is_small {
+            // To call up the other cores takes longer than that.
+            let solid = solid.iter().map(|group| (solid_frame(group), None));
+            solid.chain(single.iter().map(|object| difference_frame(store, recent, object))).unzip()
+        } else {
+            let solid = solid.par_iter().map(|group| (solid_frame(group), None));
+            solid.chain(single.par_iter().map(|object| difference_frame(store, recent, object))).unzip()
+        };
+        if is_small {
+            let stored = frames.iter().zip(bases).skip(solid.len());
+            for (object, (frame, base)) in single.iter().zip(stored) {
+                let (Some(older), Some(base)) = (object.older, base) else { continue };
+                let (id, position, content) = (object.id, frame.chain_position(), object.bytes.clone());
+                self.recent.add(object.kind, older, base, Version { id, position, content });
+            }
+        } else {
+            self.recent.clear();
+        }
         for frame in frames {
             if self.pack.as_ref().is_some_and(|pack| pack.bytes() >= PACK_BYTES) {
                 self.finish_pack()?;
@@ -192,6 +240,11 @@ impl<'s> Writer<'s> {
         Ok(())
     }
 
+    /// Whether this writer has brought its journal past a mark at which the index is to be brought up to date.
+    pub fn has_journal_grown(&self) -> bool {
+        self.slot.has_passed(super::run_index::TAIL_BACKLOG_BYTES)
+    }
+
     /// A new name in tmp/ for a file of this writer.
     pub fn temporary(&self) -> String {
         self.slot.temporary()
@@ -223,38 +276,45 @@ fn solid_frame(group: &[&Pending]) -> PreparedFrame {
     PreparedFrame::new(&objects, Prefix::None, &[], 0, CAPTURE_LEVEL)
 }
 
-/// Compresses an object as a difference to an older version, or by itself where that cannot be read.
-fn difference_frame(store: &Store, object: &Pending) -> PreparedFrame {
-    let base = object.older.and_then(|older| choose_base(store, object.kind, older));
-    match base {
-        Some((key, content, position)) => PreparedFrame::new(
-            &[(object.kind, object.id, &object.bytes)],
-            Prefix::Anywhere(key),
-            &content,
-            position,
-            CAPTURE_LEVEL,
-        ),
-        None => solid_frame(&[object]),
+/// Compresses an object as a difference to an older version, or by itself where that cannot be read; and that version.
+fn difference_frame(store: &Store, recent: &RecentVersions, object: &Pending) -> (PreparedFrame, Option<Version>) {
+    let new = [(object.kind, object.id, object.bytes.as_slice())];
+    let frame =
+        |key, base: &[u8], position| PreparedFrame::new(&new, Prefix::Anywhere(key), base, position, CAPTURE_LEVEL);
+    if let Some((base, position)) = object.older.and_then(|older| recent.base(object.kind, older)) {
+        return (frame(base.id.key(), &base.content, position), Some(base.clone()));
+    }
+    match object.older.and_then(|older| choose_base(store, object.kind, older)) {
+        Some((base, position)) => (frame(base.id.key(), &base.content, position), Some(base)),
+        None => (solid_frame(&[object]), None),
     }
 }
 
-/// Picks the version to store a difference to: not always the newest, so that chains stay short.
+/// The chain position after `position`, and that of the version that it is to be a difference to: not always the newest, so
+/// that chains stay short. `None` at a chain's end.
 ///
 /// Version n of a chain is a difference to version n with its lowest one bit cleared, as in a Fenwick tree. That version
 /// is the newest (n - 1) or one of those that the newest is a difference to, directly or in steps; and the steps from n
 /// down to 0 are as many as n has one bits.
-fn choose_base(store: &Store, kind: ObjectKind, older: ObjectId) -> Option<(u64, super::ObjectBytes, u32)> {
+pub(super) fn base_position(position: u32) -> Option<(u32, u32)> {
+    let next = position.checked_add(1).filter(|next| *next <= MAX_CHAIN_POSITION)?;
+    Some((next, next & (next - 1)))
+}
+
+/// Picks the version to store a difference to, and the chain position of that difference.
+fn choose_base(store: &Store, kind: ObjectKind, older: ObjectId) -> Option<(Version, u32)> {
     let mut place = store.catalog.lasting_places(kind, older).into_iter().next()?;
-    let position = place.frame()?.chain_position + 1;
-    if position > MAX_CHAIN_POSITION {
-        return None;
-    }
-    let wanted = position & (position - 1);
+    let (position, wanted) = base_position(place.frame()?.chain_position)?;
     while place.frame()?.chain_position > wanted {
         let bases = store.catalog.bases(&place.pack, place.frame()?);
         place = bases.into_iter().find(|base| store.catalog.is_lasting(base))?;
     }
     // Reading it checks its hash: a difference to damaged content would be lost as well.
-    let content = store.take(&place).ok()?;
-    Some((place.object()?.name.key(), content, position))
+    let content = store.take(&place).ok()?.to_vec();
+    let id = match place.object()?.name {
+        ObjectName::Id(id) => id,
+        // Its key is among what has just been checked.
+        ObjectName::Key(_) => ObjectId::of(&content),
+    };
+    Some((Version { id, position: place.frame()?.chain_position, content }, position))
 }

@@ -19,6 +19,10 @@ pub struct Selection {
     pub left_out: Vec<LeftOut>,
     /// What the user should know, a line each.
     pub warnings: Vec<String>,
+    /// The folders that were walked to find them.
+    pub folders: Vec<PathBuf>,
+    /// Files outside of these folders, or not tracked, whose presence or content decided what was found.
+    pub conditions: Vec<PathBuf>,
     /// How they were chosen.
     pub tracked_by: TrackedBy,
     /// Whether `warnings` has more than remarks: something that was asked for could not be done.
@@ -28,7 +32,15 @@ pub struct Selection {
 impl Selection {
     /// An empty one.
     pub fn new(tracked_by: TrackedBy) -> Self {
-        Self { files: BTreeMap::new(), left_out: Vec::new(), warnings: Vec::new(), tracked_by, has_problems: false }
+        Self {
+            files: BTreeMap::new(),
+            left_out: Vec::new(),
+            warnings: Vec::new(),
+            folders: Vec::new(),
+            conditions: Vec::new(),
+            tracked_by,
+            has_problems: false,
+        }
     }
 
     fn problem(&mut self, message: String) {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ignore::{DirEntry, WalkBuilder};
 
@@ -11,8 +12,10 @@ use crate::tracked_path::TrackedPath;
 
 /// The file whose patterns (in the form of .gitignore) leave files out of snapshots alone.
 pub const IGNORE_FILE: &str = ".runsnapignore";
+/// The files whose patterns leave files out of snapshots.
+pub const IGNORE_FILES: [&str; 2] = [".gitignore", IGNORE_FILE];
 /// Names that are never part of a snapshot.
-const NEVER: [&str; 3] = [".git", ".runsnap", "__pycache__"];
+pub const NEVER: [&str; 3] = [".git", ".runsnap", "__pycache__"];
 /// Where a run's folder has its manifest.
 pub const MANIFEST_PATH: &str = "metadata/manifest.json";
 /// What a manifest says it is.
@@ -38,6 +41,8 @@ pub fn walk(root: &Path, folder: &Path, store: Option<&Path>, rules: IgnoreRules
     let inside_git = root.ancestors().any(|ancestor| ancestor.join(".git").exists());
     let store = store.map(Path::to_owned);
     let start = folder.to_owned();
+    let markers = Arc::new(Mutex::new(Vec::new()));
+    let found_markers = Arc::clone(&markers);
     let mut builder = WalkBuilder::new(folder);
     builder
         .standard_filters(false)
@@ -48,7 +53,13 @@ pub fn walk(root: &Path, folder: &Path, store: Option<&Path>, rules: IgnoreRules
         .parents(honoured && inside_git)
         .follow_links(false)
         .sort_by_file_name(std::ffi::OsStr::cmp)
-        .filter_entry(move |entry| is_wanted(entry, &start, store.as_deref()));
+        .filter_entry(move |entry| match left_out_by(entry, &start, store.as_deref()) {
+            None => true,
+            Some(marker) => {
+                found_markers.lock().unwrap_or_else(PoisonError::into_inner).extend(marker);
+                false
+            }
+        });
     if honoured {
         builder.add_custom_ignore_filename(IGNORE_FILE);
     }
@@ -70,6 +81,7 @@ pub fn walk(root: &Path, folder: &Path, store: Option<&Path>, rules: IgnoreRules
             },
         }
     }
+    selection.conditions = std::mem::take(&mut markers.lock().unwrap_or_else(PoisonError::into_inner));
     selection
 }
 
@@ -80,6 +92,7 @@ fn plain(error: &std::io::Error) -> String {
 fn take(selection: &mut Selection, root: &Path, entry: &DirEntry) {
     let Some(kind) = entry.file_type() else { return };
     if kind.is_dir() {
+        selection.folders.push(entry.path().to_owned());
         return;
     }
     let Some(path) = relative(root, entry.path()) else {
@@ -106,25 +119,42 @@ fn error_path(error: &ignore::Error) -> Option<PathBuf> {
     }
 }
 
-fn is_wanted(entry: &DirEntry, start: &Path, store: Option<&Path>) -> bool {
+/// Whether an entry is no part of a snapshot, and the file in it that says so, if it is one.
+fn left_out_by(entry: &DirEntry, start: &Path, store: Option<&Path>) -> Option<Option<PathBuf>> {
     if entry.depth() == 0 {
-        return true;
+        return None;
     }
     if entry.file_name().to_str().is_some_and(|name| NEVER.contains(&name)) {
-        return false;
+        return Some(None);
     }
     let path = entry.path();
-    !entry.file_type().is_some_and(|kind| kind.is_dir()) || !is_left_out_folder(path, start, store)
+    if !entry.file_type().is_some_and(|kind| kind.is_dir()) {
+        return None;
+    }
+    if store == Some(path) {
+        return Some(None);
+    }
+    marker_in(path, start).map(Some)
 }
 
-/// Whether a folder is the store, a virtual environment or the folder of an earlier run.
-fn is_left_out_folder(path: &Path, start: &Path, store: Option<&Path>) -> bool {
-    store == Some(path)
-        || path.join("pyvenv.cfg").is_file()
-        || path.join("conda-meta").is_dir()
-        || is_manifest(&path.join(MANIFEST_PATH))
-        // A capture into the tree's own root leaves its two files in metadata/; they are no part of the code either.
-        || (path.parent() == Some(start) && path.file_name() == Some("metadata".as_ref()) && is_manifest(&path.join("manifest.json")))
+/// What says that a folder is a virtual environment or the folder of an earlier run.
+fn marker_in(path: &Path, start: &Path) -> Option<PathBuf> {
+    let environment = path.join("pyvenv.cfg");
+    if environment.is_file() {
+        return Some(environment);
+    }
+    let environment = path.join("conda-meta");
+    if environment.is_dir() {
+        return Some(environment);
+    }
+    // A capture into the tree's own root leaves its two files in metadata/; they are no part of the code either.
+    let is_own = path.parent() == Some(start) && path.file_name() == Some("metadata".as_ref());
+    let manifest = if is_own { path.join("manifest.json") } else { path.join(MANIFEST_PATH) };
+    if is_manifest(&manifest) {
+        return Some(manifest);
+    }
+    let manifest = path.join(MANIFEST_PATH);
+    (is_own && is_manifest(&manifest)).then_some(manifest)
 }
 
 /// Whether a file is a manifest of runsnap's.

@@ -289,7 +289,7 @@ impl History {
                     self.runs.remove(&name);
                 }
             }
-            Step::MergePacks => self.store().merge_packs_step().expect("merged"),
+            Step::MergePacks => drop(self.store().merge_packs_step().expect("merged")),
             Step::MergeRuns => drop(self.store().merge_runs(MergeExtent::Full).expect("merged")),
             Step::Collect => {
                 let collected = gc(self.store(), GcOptions { dry_run: false, patience: Duration::ZERO }, &());

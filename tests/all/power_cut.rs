@@ -650,12 +650,23 @@ fn a_capture_that_finds_everything_flushes_the_folder_before_it_commits() {
     let storage: Arc<dyn Storage> =
         Arc::new(RecordingStorage { inner: LocalStorage::new(&root), record: Arc::clone(&record) });
     recorded(&project, &storage, &record, "first", None);
-    let before = record.lock().expect("unharmed").operations.len();
-    recorded(&project, &storage, &record, "second", None);
-    let record = record.lock().expect("unharmed");
-    let later = &record.operations[before..];
-    let flushed =
-        later.iter().position(|o| matches!(o, Operation::SyncFolder(folder) if *folder == root.join("packs")));
-    let committed = later.iter().position(|o| matches!(o, Operation::Append(..)));
-    assert!(flushed.is_some() && flushed < committed, "{later:?}");
+    let flushed_before_commit = |name| {
+        let before = record.lock().expect("unharmed").operations.len();
+        recorded(&project, &storage, &record, name, None);
+        let record = record.lock().expect("unharmed");
+        let later = &record.operations[before..];
+        let is_flush = |o: &Operation| matches!(o, Operation::SyncFolder(folder) if *folder == root.join("packs"));
+        let committed = later.iter().position(|o| matches!(o, Operation::Append(..))).expect("a record");
+        later[..committed].iter().any(is_flush)
+    };
+    // What it finds may have been renamed by a writer that has not flushed the folder yet.
+    fs::remove_dir_all(root.join("states")).expect("there");
+    assert!(flushed_before_commit("second"), "what was found may lose its name");
+    // It has noted which packs these were after their folder was flushed.
+    assert!(!flushed_before_commit("third"), "nothing is left to be flushed");
+    // Another one, and the note says nothing of it.
+    let pack = fs::read_dir(root.join("packs")).expect("packs").next().expect("one").expect("readable").path();
+    fs::copy(&pack, root.join("copy")).expect("copied");
+    fs::rename(root.join("copy"), &pack).expect("renamed");
+    assert!(flushed_before_commit("fourth"), "a pack that was put in place meanwhile");
 }

@@ -210,10 +210,10 @@ fn check(store: &Store, records: &[RunRecord]) {
         if let RunRecord::Start(start) = record
             && let Some(name) = &start.name
         {
-            assert!(store.look_before_capture(Some(name), ".").expect("looked").0, "{name} is free");
+            assert!(store.is_name_taken(name).expect("looked"), "{name} is free");
         }
     }
-    assert!(!store.look_before_capture(Some("nobody"), ".").expect("looked").0);
+    assert!(!store.is_name_taken("nobody").expect("looked"));
     assert_eq!(runs.late_problems(), []);
 }
 
@@ -554,7 +554,7 @@ fn readers_miss_nothing_while_others_merge() {
                     assert_eq!(runs.iter().count() as u64, seen);
                     assert_eq!(runs.late_problems(), []);
                     if before > 0 {
-                        assert!(store.look_before_capture(Some("run-0"), ".").expect("looked").0);
+                        assert!(store.is_name_taken("run-0").expect("looked"));
                     }
                 }
             });

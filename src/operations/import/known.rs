@@ -121,7 +121,7 @@ impl KnownRuns {
         // What was emptied, and is not known to be the rest of a run, is no copy of anything.
         if candidates.is_empty() || made_of.is_none() && tree.files.is_empty() {
             return match name {
-                Some(name) if !tree.files.is_empty() && store.look_before_capture(Some(&name), "")?.0 => {
+                Some(name) if !tree.files.is_empty() && store.is_name_taken(&name)? => {
                     Ok(Standing::Refused(format!("the name {name} belonged to a run that was forgotten or lost")))
                 }
                 _ => Ok(Standing::New),

@@ -17,14 +17,16 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
+use super::current_tree::start_record;
 use super::run_folder::{self, Manifest, ManifestState};
-use super::take_files::Taking;
+use super::take_files::{Earlier, Taking};
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, RunId};
 use crate::progress::Progress;
 use crate::run_record::{
     Imported as Origin, Layout, LeftOut, Project, RunFolder, RunRecord, RunStart, TrackedBy, time_text,
 };
+use crate::snapshot::Entry;
 use crate::storage::Lock;
 use crate::store::location::project_of;
 use crate::store::slot::FOLDER as WRITERS;
@@ -272,7 +274,7 @@ impl<'s> Importing<'s> {
         let mut selection = Selection::new(TrackedBy::Tree);
         (selection.files, selection.left_out) = (tree.files, tree.left_out);
         selection.warnings.extend(metadata.warning.clone());
-        let mut taking = Taking::new(selection, &batch.base);
+        let mut taking = Taking::new(selection, Earlier::Files(&batch.base));
         taking.take_all(&mut batch.writer, self.store, true, &())?;
         let mut unreadable = tree::unreadable(&taking.selection.left_out);
         unreadable
@@ -282,9 +284,12 @@ impl<'s> Importing<'s> {
             return Ok(());
         }
         self.tell_left_out(&copy, &taking.selection.left_out);
-        let snapshot = taking.store_snapshot(&mut batch.writer)?;
+        let (snapshot, _) = taking.store_snapshot(&mut batch.writer)?;
         let nanoseconds = self.next_time(time);
         let entry_point = metadata.entry_point(&taking.entries);
+        let bytes = taking.entries.values().map(Entry::bytes).sum();
+        let counted = (snapshot, taking.entries.len() as u64, bytes);
+        let environment = &metadata.environment;
         let mut start = RunStart {
             name: run_name(&copy),
             sweep: self.options.sweep.clone(),
@@ -292,7 +297,7 @@ impl<'s> Importing<'s> {
             params: metadata.params,
             tags: self.options.tags.clone(),
             imported: Some(Origin { layout: copy.layout, from: known::origin_text(source), folder: copy.name.clone() }),
-            ..taking.start_record((time_text(time), nanoseconds), snapshot, project.clone(), &metadata.environment)
+            ..start_record(taking.told(), counted, (time_text(time), nanoseconds), project.clone(), environment)
         };
         let manifest = Manifest::of(&start, self.store.config().store).encode();
         if self.has_manifest(&copy) && run_folder::manifest_state(&copy.folder, &manifest) != ManifestState::Foreign {

@@ -1,0 +1,434 @@
+//! What a capture has seen of a working tree, so that the next one can tell by stats alone what has changed since.
+//!
+//! A state is kept in the store as a cache: see `schema/store.md`, "states/". Nothing that it says of a file is believed
+//! unless the file's stamp is the same as then, and was settled then.
+
+mod format;
+pub mod stamp;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use stamp::{Below, Horizon, Kind};
+
+use crate::error::Result;
+use crate::id::ObjectId;
+use crate::run_record::LeftOut;
+use crate::snapshot::{EncodedTree, Entry, Node, encode_tree};
+use crate::storage::write_whole;
+use crate::store::{MergedPacks, PACK_ENDING, RecentVersions, STATES, Store, Writer};
+use crate::tracked_files::Selection;
+use crate::tracked_files::walk::{IGNORE_FILES, MANIFEST_PATH, NEVER};
+use crate::tracked_path::{TrackedPath, name_bytes};
+
+/// From this many files on they are looked at by two threads: to start one takes as long as some hundred looks.
+const PARALLEL_FILES: usize = 1024;
+/// A state is not kept anew for fewer files that would have to be read again.
+const MAX_UNTRUSTED: usize = 8;
+
+/// What became of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// It is in the snapshot.
+    Entry(Entry),
+    /// It was left out as a secret.
+    Secret,
+}
+
+/// A file as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileState {
+    /// Its path.
+    pub path: TrackedPath,
+    /// Its stamp, if that was settled when the file was read.
+    pub stamp: Option<u64>,
+    /// What became of it.
+    pub taken: Taken,
+    /// What the user was told of it: tokens in it.
+    pub warnings: Vec<String>,
+}
+
+/// A folder as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderState {
+    /// Its path; the root has none.
+    pub path: Option<TrackedPath>,
+    /// Its stamp, if that was settled when the folder was listed.
+    pub stamp: Option<u64>,
+    /// What its names and their types hash to.
+    pub names: u64,
+}
+
+/// Something beside the tracked files that decides which files are tracked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// Its stamp, `None` where there is nothing.
+    pub stamp: Option<u64>,
+}
+
+/// Which files are tracked, as long as folders and conditions stay the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Structure {
+    /// The folders that were walked, sorted.
+    pub folders: Vec<FolderState>,
+    /// What else must be as it was.
+    pub conditions: Vec<Condition>,
+    /// Files that cannot be taken, secrets aside.
+    pub left_out: Vec<LeftOut>,
+    /// What the walk had to say.
+    pub warnings: Vec<String>,
+}
+
+/// A tree, or the files of a run, as a capture has seen them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeState {
+    /// The store's generation.
+    pub generation: u64,
+    /// The stamps of packs with durable names, sorted: as long as they are all there as they were, so is everything that
+    /// `files` and `recent` name.
+    pub packs: Vec<u64>,
+    /// The snapshot.
+    pub snapshot: ObjectId,
+    /// Its files, and the secrets that were left out of it, sorted.
+    pub files: Vec<FileState>,
+    /// The trees of the folders that they are in, sorted; the root has no path.
+    pub trees: Vec<(Option<TrackedPath>, ObjectId)>,
+    /// Which files these are, if that can be told by stats.
+    pub structure: Option<Structure>,
+    /// Versions of what has changed of late.
+    pub recent: RecentVersions,
+}
+
+/// What of a state decides whether a later one is worth keeping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    snapshot: ObjectId,
+    generation: u64,
+    packs: Vec<u64>,
+    files: usize,
+    has_structure: bool,
+    untrusted: usize,
+}
+
+/// What a look at a tree tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TreeLook {
+    /// The same files are tracked; these, by their place in [`TreeState::files`], have to be read.
+    Same(Vec<usize>),
+    /// Which files are tracked has to be found out again.
+    Walk,
+}
+
+/// Where the state of a tree, or of what an entry point uses, is kept.
+pub fn path_in_store(root: &Path, entry: Option<&Path>, include_secrets: bool) -> String {
+    let mut key = Vec::new();
+    for part in [Some(root), entry] {
+        key.extend(part.map(|path| path.as_os_str().as_encoded_bytes()).unwrap_or_default());
+        key.push(0);
+    }
+    key.push(u8::from(entry.is_some()));
+    key.push(u8::from(include_secrets));
+    format!("{STATES}/{}.state", ObjectId::of(&key).short(16))
+}
+
+/// The stamps of the packs that are there now, sorted.
+pub fn packs_now(store: &Store) -> Result<Vec<u64>> {
+    let mut stamps: Vec<u64> = store.catalog().listed()?.into_iter().map(|(_, stamp)| stamp).collect();
+    stamps.sort_unstable();
+    Ok(stamps)
+}
+
+impl TreeState {
+    /// Reads the state that is kept under a path; a missing or damaged one is none.
+    pub fn load(store: &Store, path: &str) -> Option<Self> {
+        let bytes = store.storage().read(path, format::MAX_BYTES).ok()?;
+        format::decode(&bytes, store.config().store).ok()
+    }
+
+    /// Keeps the state under a path. It is a cache: nothing is flushed.
+    pub fn save(&self, store: &Store, path: &str, temporary: &str) -> Result<()> {
+        let bytes = format::encode(self, store.config().store);
+        let storage = &**store.storage();
+        match write_whole(storage, temporary, path, &bytes, false) {
+            Err(error) if error.is_not_found() => {
+                storage.create_folder(STATES)?;
+                write_whole(storage, temporary, path, &bytes, false)
+            }
+            other => other,
+        }
+    }
+
+    /// Notes packs that were written for what it names.
+    pub fn add_packs(&mut self, store: &Store, new: &[String]) -> Result<()> {
+        let is_new = |name: &str| name.strip_suffix(PACK_ENDING).is_some_and(|name| new.iter().any(|n| n == name));
+        self.packs
+            .extend(store.catalog().listed()?.into_iter().filter(|(name, _)| is_new(name)).map(|(_, stamp)| stamp));
+        self.packs.sort_unstable();
+        self.packs.dedup();
+        Ok(())
+    }
+
+    /// Notes what a merge has made of the packs.
+    pub fn replace_packs(&mut self, merged: &MergedPacks) {
+        self.packs.extend(&merged.there);
+        self.packs.retain(|pack| !merged.replaced.contains(pack));
+        self.packs.sort_unstable();
+        self.packs.dedup();
+    }
+
+    /// Whether everything that it names is still in the store: nothing has been deleted since but what was merged, and
+    /// that is known. `writer` has its slot already, so nothing goes from now on.
+    pub fn is_vouched_for(&self, writer: &Writer<'_>) -> Result<bool> {
+        if writer.has_condemned() || writer.generation()? != self.generation {
+            return Ok(false);
+        }
+        let there = packs_now(writer.store())?;
+        Ok(self.packs.iter().all(|pack| there.binary_search(pack).is_ok()))
+    }
+
+    /// The file at a path.
+    pub fn file(&self, path: &TrackedPath) -> Option<&FileState> {
+        let place = self.files.binary_search_by(|file| file.path.cmp(path)).ok()?;
+        self.files.get(place)
+    }
+
+    /// The files of the snapshot.
+    pub fn entries(&self) -> impl Iterator<Item = (&TrackedPath, &Entry)> {
+        self.files.iter().filter_map(|file| match &file.taken {
+            Taken::Entry(entry) => Some((&file.path, entry)),
+            Taken::Secret => None,
+        })
+    }
+
+    /// The tree of a folder.
+    pub fn tree(&self, folder: Option<&TrackedPath>) -> Option<ObjectId> {
+        let place = self.trees.binary_search_by(|(known, _)| known.as_ref().cmp(&folder)).ok()?;
+        self.trees.get(place).map(|(_, id)| *id)
+    }
+
+    /// How many files would have to be read again although they have not changed.
+    pub fn untrusted(&self) -> usize {
+        let folders = self.structure.iter().flat_map(|structure| &structure.folders);
+        self.files.iter().filter(|file| file.stamp.is_none()).count()
+            + folders.filter(|folder| folder.stamp.is_none()).count()
+    }
+
+    /// What decides whether a later state is worth keeping in place of this.
+    pub fn summary(&self) -> Summary {
+        let (snapshot, generation, files) = (self.snapshot, self.generation, self.files.len());
+        let has_structure = self.structure.is_some();
+        Summary { snapshot, generation, packs: self.packs.clone(), files, has_structure, untrusted: self.untrusted() }
+    }
+
+    /// Whether keeping this in place of an earlier state is worth the write.
+    pub fn is_worth_keeping(&self, before: Option<&Summary>) -> bool {
+        let Some(before) = before else { return true };
+        let now = self.summary();
+        let untrusted = before.untrusted.saturating_sub(now.untrusted);
+        untrusted > MAX_UNTRUSTED || *before != Summary { untrusted: before.untrusted, ..now }
+    }
+
+    /// Looks at a tree by stats. Stamps of folders that list as before are brought up to date on the way.
+    pub fn look(&mut self, root: &Path, horizon: Horizon) -> TreeLook {
+        let Ok(below) = Below::open(root) else { return TreeLook::Walk };
+        let Some(structure) = &mut self.structure else { return TreeLook::Walk };
+        let files = &self.files;
+        let mut changed = Vec::new();
+        let mut is_same = true;
+        if files.len() < PARALLEL_FILES {
+            is_same = look_at_structure(structure, &below, root, horizon);
+            changed = changed_files(files, 0, &below, horizon);
+        } else {
+            let half = files.len() / 2;
+            std::thread::scope(|scope| {
+                let later = scope.spawn(|| changed_files(files.get(half..).unwrap_or_default(), half, &below, horizon));
+                is_same = look_at_structure(structure, &below, root, horizon);
+                changed = changed_files(files.get(..half).unwrap_or_default(), 0, &below, horizon);
+                changed.extend(later.join().unwrap_or_default());
+            });
+        }
+        let decides = |place: &usize| files.get(*place).is_some_and(|file| decides_what_is_tracked(&file.path));
+        if is_same && !changed.iter().any(decides) { TreeLook::Same(changed) } else { TreeLook::Walk }
+    }
+
+    /// Encodes the trees of the folders that hold, or hold below them, one of `changed`, children first, and notes them. The
+    /// last is the root's. With each comes the tree that stood in its place.
+    pub fn renew_trees(&mut self, changed: &[usize]) -> Vec<(EncodedTree, Option<ObjectId>)> {
+        let mut dirty: BTreeSet<Option<TrackedPath>> = BTreeSet::from([None]);
+        for file in changed.iter().filter_map(|place| self.files.get(*place)) {
+            let mut folder = parent(file.path.as_bytes());
+            while let Some(path) = folder.and_then(|folder| TrackedPath::from_bytes(folder)) {
+                folder = folder.and_then(parent);
+                dirty.insert(Some(path));
+            }
+        }
+        let mut dirty: Vec<Option<TrackedPath>> = dirty.into_iter().collect();
+        dirty.sort_by_key(|folder| std::cmp::Reverse(folder.as_ref().map_or(0, |path| path.parts().count())));
+        let mut encoded = Vec::new();
+        for path in dirty {
+            let folder = path.as_ref().map(TrackedPath::as_bytes);
+            let mut nodes: BTreeMap<Vec<u8>, Node> = BTreeMap::new();
+            for (file, entry) in self.entries().filter(|(file, _)| parent(file.as_bytes()) == folder) {
+                nodes.insert(file.name().to_vec(), Node::Entry(entry.clone()));
+            }
+            for (below, tree) in self.trees.iter().filter_map(|(below, tree)| Some((below.as_ref()?, *tree))) {
+                if parent(below.as_bytes()) == folder {
+                    nodes.insert(below.name().to_vec(), Node::Folder(tree));
+                }
+            }
+            let known = self.trees.binary_search_by(|(known, _)| known.cmp(&path));
+            if path.is_some() && nodes.is_empty() {
+                // Its only file has become a secret.
+                if let Ok(place) = known {
+                    self.trees.remove(place);
+                }
+                continue;
+            }
+            let bytes = encode_tree(&nodes);
+            let id = ObjectId::of(&bytes);
+            let older = match known {
+                Ok(place) => self.trees.get_mut(place).map(|(_, tree)| std::mem::replace(tree, id)),
+                Err(place) => {
+                    self.trees.insert(place, (path.clone(), id));
+                    None
+                }
+            };
+            encoded.push((EncodedTree { path, id, bytes }, older));
+        }
+        encoded
+    }
+}
+
+impl Structure {
+    /// What a walk has found, if a later look can tell whether another walk would find the same.
+    ///
+    /// `horizon` is of a moment before the walk.
+    pub fn after_walk(root: &Path, selection: &Selection, horizon: Horizon) -> Option<Self> {
+        let is_plain = |left_out: &LeftOut| left_out.reason == crate::run_record::LeftOutReason::SpecialFile;
+        if selection.has_problems || !selection.left_out.iter().all(is_plain) {
+            return None;
+        }
+        let below = Below::open(root).ok()?;
+        let mut structure =
+            Self { left_out: selection.left_out.clone(), warnings: selection.warnings.clone(), ..Self::default() };
+        let mut conditions: Vec<PathBuf> = selection.conditions.clone();
+        for ancestor in root.ancestors().skip(1) {
+            conditions.extend(IGNORE_FILES.iter().chain(&[".git"]).map(|name| ancestor.join(name)));
+        }
+        conditions.push(root.join(".git"));
+        for folder in &selection.folders {
+            let path = folder.strip_prefix(root).ok()?;
+            let path = if path.as_os_str().is_empty() { None } else { Some(TrackedPath::from_path(path)?) };
+            let bytes = path.as_ref().map_or(&[][..], TrackedPath::as_bytes);
+            // Before the folder is listed, and settled before the walk: then both have seen the same names.
+            let look = below.look(bytes, horizon).filter(|look| look.kind == Kind::Folder && look.is_settled)?;
+            let names = hash_of_names(folder, |name| {
+                let is_rule = IGNORE_FILES.iter().any(|rule| rule.as_bytes() == name);
+                let file = if is_rule { TrackedPath::in_folder(path.as_ref(), name) } else { None };
+                if file.is_some_and(|file| !selection.files.contains_key(&file)) {
+                    conditions.extend(std::str::from_utf8(name).ok().map(|name| folder.join(name)));
+                }
+            })?;
+            structure.folders.push(FolderState { path, stamp: look.trusted(), names });
+        }
+        structure.folders.sort_by(|a, b| a.path.cmp(&b.path));
+        for path in conditions {
+            let stamp = match path.symlink_metadata() {
+                Ok(metadata) => {
+                    let look = stamp::of_metadata(&metadata, horizon);
+                    // Of a folder it only matters that it is there.
+                    match look.kind {
+                        Kind::Folder => Some(FOLDER),
+                        _ => Some(look.trusted()?),
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+                Err(_) => return None,
+            };
+            structure.conditions.push(Condition { path, stamp });
+        }
+        Some(structure)
+    }
+}
+
+/// Stands for the stamp of a condition that is a folder.
+const FOLDER: u64 = 0;
+
+/// The folder of a path, `None` for the root.
+fn parent(path: &[u8]) -> Option<&[u8]> {
+    let end = path.iter().rposition(|byte| *byte == b'/')?;
+    path.get(..end)
+}
+
+/// Whether a change of a file can change which files are tracked.
+fn decides_what_is_tracked(path: &TrackedPath) -> bool {
+    let name = path.name();
+    IGNORE_FILES.iter().any(|rule| rule.as_bytes() == name)
+        || name == b"pyvenv.cfg"
+        || path.as_bytes() == b"metadata/manifest.json"
+        || path.as_bytes().strip_suffix(MANIFEST_PATH.as_bytes()).is_some_and(|rest| rest.ends_with(b"/"))
+}
+
+fn changed_files(files: &[FileState], first: usize, below: &Below, horizon: Horizon) -> Vec<usize> {
+    let is_same = |file: &FileState| {
+        file.stamp.is_some() && below.look(file.path.as_bytes(), horizon).map(|look| look.stamp) == file.stamp
+    };
+    let changed = files.iter().enumerate().filter(|(_, file)| !is_same(file));
+    changed.map(|(place, _)| first + place).collect()
+}
+
+/// Whether a walk would find the same files.
+fn look_at_structure(structure: &mut Structure, below: &Below, root: &Path, horizon: Horizon) -> bool {
+    let conditions_hold = structure.conditions.iter().all(|condition| {
+        let stamp = match condition.path.symlink_metadata() {
+            Ok(metadata) => {
+                let look = stamp::of_metadata(&metadata, horizon);
+                Some(if look.kind == Kind::Folder { FOLDER } else { look.stamp })
+            }
+            Err(_) => None,
+        };
+        stamp == condition.stamp
+    });
+    conditions_hold
+        && structure.folders.iter_mut().all(|folder| {
+            let path = folder.path.as_ref().map_or(&[][..], TrackedPath::as_bytes);
+            let Some(look) = below.look(path, horizon).filter(|look| look.kind == Kind::Folder) else { return false };
+            if folder.stamp == Some(look.stamp) {
+                return true;
+            }
+            let full = match &folder.path {
+                Some(path) => path.to_path().map(|path| root.join(path)),
+                None => Some(root.to_owned()),
+            };
+            // Editors that save by a rename change the folder's time, and no name.
+            let names = full.and_then(|full| hash_of_names(&full, |_| ()));
+            folder.stamp = look.trusted();
+            names == Some(folder.names)
+        })
+}
+
+/// What a folder's names and their types hash to, in whatever order they are listed.
+fn hash_of_names(folder: &Path, mut each: impl FnMut(&[u8])) -> Option<u64> {
+    let mut sum = 0u64;
+    for entry in folder.read_dir().ok()? {
+        let entry = entry.ok()?;
+        let name = entry.file_name();
+        let name = name_bytes(&name)?;
+        if NEVER.iter().any(|never| never.as_bytes() == name) {
+            continue;
+        }
+        each(name);
+        let kind = match entry.file_type().ok()? {
+            kind if kind.is_file() => 1,
+            kind if kind.is_dir() => 2,
+            kind if kind.is_symlink() => 3,
+            _ => 4,
+        };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&[kind]).update(name);
+        sum = sum.wrapping_add(ObjectId(*hasher.finalize().as_bytes()).key());
+    }
+    Some(sum)
+}
