@@ -19,4 +19,5 @@ pub mod run_filter;
 pub mod run_folder;
 mod select;
 mod take_files;
+pub mod tree_watch;
 pub mod verify;

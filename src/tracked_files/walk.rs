@@ -20,6 +20,11 @@ pub const MANIFEST_FORMAT: &str = "runsnap-manifest";
 /// A longer file is no manifest.
 pub const MAX_MANIFEST_BYTES: u64 = 4096;
 
+/// Whether files and folders of this name are never part of a snapshot, whatever ignore rules say.
+pub fn is_never_tracked(name: &[u8]) -> bool {
+    NEVER.iter().any(|never| never.as_bytes() == name)
+}
+
 /// Whether .gitignore and .runsnapignore count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IgnoreRules {
@@ -110,7 +115,7 @@ fn is_wanted(entry: &DirEntry, start: &Path, store: Option<&Path>) -> bool {
     if entry.depth() == 0 {
         return true;
     }
-    if entry.file_name().to_str().is_some_and(|name| NEVER.contains(&name)) {
+    if is_never_tracked(entry.file_name().as_encoded_bytes()) {
         return false;
     }
     let path = entry.path();
