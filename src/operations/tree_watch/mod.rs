@@ -12,16 +12,15 @@
 //!
 //! - Writes through a shared memory map, and those with Linux's older asynchronous calls (`io_submit`), until the writer
 //!   lets go of the map or closes the file: that is told.
-//! - Writes on another host, or below the file system: to the layers of an overlay, by rolling back a file system's
-//!   snapshot. Where the former is to be expected, [`TreeWatch::new`] and the like refuse.
 //! - Writes through another name of the file (a hard link) in a folder that is not watched, but for files that were
 //!   given to [`TreeWatch::add_file`]. That a file gets such a name is not told either.
+//! - Writes on another host, or by a program that is a file system: where they are to be expected, it is refused to watch.
+//! - Writes below the file system: to the layers of an overlay, or by rolling back to a file system's snapshot.
 //! - A file system or a single file that is mounted over a part of the tree, and writes to such a file through its
 //!   original name.
-//! - What happens above the tree: its root is no longer where it was after one of the folders above has been renamed.
+//! - What happens above the tree: after one of the folders above has been renamed, its path leads elsewhere.
 //!
-//! All but the first, third and writes by other hosts need an administrator or a strange hand. Who cannot live with any of
-//! these looks at the files' stats now and then.
+//! Who cannot live with these looks at the files' stats now and then.
 
 use thiserror::Error;
 
@@ -31,7 +30,8 @@ mod file_systems;
 mod linux;
 #[cfg(not(target_os = "linux"))]
 mod other;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests;
 
 #[cfg(target_os = "linux")]
