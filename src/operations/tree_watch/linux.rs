@@ -16,8 +16,8 @@ use super::{Changed, Changes, Untrusted, file_systems};
 use crate::tracked_files::walk::is_never_tracked;
 
 /// Each write is told by MODIFY before it returns, and so is a cut, by whatever call. CLOSE_WRITE is for writes that no call
-/// makes or tells of, through a memory map or by io_submit: it comes when the writer lets go. For all others it says again
-/// what is known, which costs a second look at a file that was looked at between the write and the close.
+/// makes or tells of, through a memory map or by io_submit: it comes when the last holder lets go. For all others it says
+/// again what is known, later if a child of the writer has inherited the open file: that costs a look at an unchanged file.
 const CONTENT: WatchFlags = WatchFlags::MODIFY.union(WatchFlags::CLOSE_WRITE).union(WatchFlags::ATTRIB);
 const FOLDER: WatchFlags = CONTENT
     .union(WatchFlags::CREATE)

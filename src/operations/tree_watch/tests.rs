@@ -67,14 +67,14 @@ impl Fixture {
         let path = |name: &str| folder.path().join(name);
         fs::create_dir_all(path("tree/package")).unwrap();
         fs::create_dir(path("elsewhere")).unwrap();
-        for name in ["tree/a", "tree/b", "tree/package/c", "elsewhere/e"] {
-            fs::write(path(name), "content\n").unwrap();
-        }
+        // Not written here: a process that another test starts at that moment would hold the descriptor a little longer, and
+        // the file would be closed for good after it is watched.
+        let mut writer = Writer::new(folder.path());
+        writer.run("for n in ['tree/a', 'tree/b', 'tree/package/c', 'elsewhere/e']: open(n, 'w').write('content')");
         symlink("a", path("tree/link")).unwrap();
         let mut watch = TreeWatch::new(&path("tree")).unwrap();
         assert_eq!(watch.add_folder(&path("tree")), Ok(0));
         assert_eq!(watch.add_folder(&path("tree/package")), Ok(1));
-        let writer = Writer::new(folder.path());
         Self { writer, folder, watch }
     }
 
