@@ -21,4 +21,5 @@ pub mod run_folder;
 mod select;
 mod take_files;
 mod tree_state;
+pub mod tree_watch;
 pub mod verify;

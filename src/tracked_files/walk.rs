@@ -15,13 +15,18 @@ pub const IGNORE_FILE: &str = ".runsnapignore";
 /// The files whose patterns leave files out of snapshots.
 pub const IGNORE_FILES: [&str; 2] = [".gitignore", IGNORE_FILE];
 /// Names that are never part of a snapshot.
-pub const NEVER: [&str; 3] = [".git", ".runsnap", "__pycache__"];
+const NEVER: [&str; 3] = [".git", ".runsnap", "__pycache__"];
 /// Where a run's folder has its manifest.
 pub const MANIFEST_PATH: &str = "metadata/manifest.json";
 /// What a manifest says it is.
 pub const MANIFEST_FORMAT: &str = "runsnap-manifest";
 /// A longer file is no manifest.
 pub const MAX_MANIFEST_BYTES: u64 = 4096;
+
+/// Whether files and folders of this name are never part of a snapshot, whatever ignore rules say.
+pub fn is_never_tracked(name: &[u8]) -> bool {
+    NEVER.iter().any(|never| never.as_bytes() == name)
+}
 
 /// Whether .gitignore and .runsnapignore count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +129,7 @@ fn left_out_by(entry: &DirEntry, start: &Path, store: Option<&Path>) -> Option<O
     if entry.depth() == 0 {
         return None;
     }
-    if entry.file_name().to_str().is_some_and(|name| NEVER.contains(&name)) {
+    if is_never_tracked(entry.file_name().as_encoded_bytes()) {
         return Some(None);
     }
     let path = entry.path();

@@ -18,7 +18,7 @@ use crate::snapshot::{EncodedTree, Entry, Node, encode_tree};
 use crate::storage::write_whole;
 use crate::store::{MergedPacks, PACK_ENDING, RecentVersions, STATES, Store, Writer};
 use crate::tracked_files::Selection;
-use crate::tracked_files::walk::{IGNORE_FILES, MANIFEST_PATH, NEVER};
+use crate::tracked_files::walk::{IGNORE_FILES, MANIFEST_PATH, is_never_tracked};
 use crate::tracked_path::{TrackedPath, name_bytes};
 
 /// From this many files on they are looked at by two threads: to start one takes as long as some hundred looks.
@@ -416,7 +416,7 @@ fn hash_of_names(folder: &Path, mut each: impl FnMut(&[u8])) -> Option<u64> {
         let entry = entry.ok()?;
         let name = entry.file_name();
         let name = name_bytes(&name)?;
-        if NEVER.iter().any(|never| never.as_bytes() == name) {
+        if is_never_tracked(name) {
             continue;
         }
         each(name);

@@ -4,6 +4,7 @@ use std::fs::Metadata;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::super::tree_watch::is_local;
 use crate::id::ObjectId;
 
 /// A change within this time of the look may carry the same time stamp as the look: Linux counts in ticks of up to 10 ms.
@@ -24,7 +25,7 @@ impl Horizon {
     /// For looks that begin now, at files below `root`.
     pub fn now(root: &Path) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { now, is_network: is_network_file_system(root) }
+        Self { now, is_network: !is_local(root) }
     }
 
     /// The same for another moment: now.
@@ -217,34 +218,6 @@ fn hash(numbers: [u64; 8]) -> u64 {
         place.copy_from_slice(&number.to_le_bytes());
     }
     ObjectId::of(&bytes).key()
-}
-
-/// Whether the times of files below a folder are set by another host.
-///
-/// The numbers are those of Linux' `magic.h` and of the file systems' own sources.
-#[cfg(target_os = "linux")]
-fn is_network_file_system(folder: &Path) -> bool {
-    const NETWORK: [u32; 12] = [
-        0x6969,      // NFS
-        0x517b,      // SMB
-        0xff53_4d42, // CIFS
-        0xfe53_4d42, // SMB2
-        0x6573_5546, // FUSE: sshfs and the like
-        0x0102_1997, // 9p
-        0x5346_414f, // AFS
-        0x6b41_4653, // kAFS
-        0x00c3_6400, // Ceph
-        0x0bd0_0bd0, // Lustre
-        0x4750_4653, // GPFS
-        0x786f_4256, // VirtualBox' shared folders
-    ];
-    rustix::fs::statfs(folder).is_ok_and(|known| NETWORK.contains(&(known.f_type as u32)))
-}
-
-/// Whether the times of files below a folder are set by another host. Elsewhere there is no telling: they might be.
-#[cfg(not(target_os = "linux"))]
-fn is_network_file_system(_folder: &Path) -> bool {
-    true
 }
 
 #[cfg(test)]
