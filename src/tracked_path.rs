@@ -72,6 +72,12 @@ impl TrackedPath {
         self.parts().next_back().unwrap_or_default()
     }
 
+    /// The folder that it is in; none where that is the root.
+    pub fn folder(&self) -> Option<Self> {
+        let end = self.0.iter().rposition(|byte| *byte == b'/')?;
+        self.0.get(..end).map(|folder| Self(folder.to_vec()))
+    }
+
     /// The path of a name in a folder, whose own path the root lacks.
     pub fn in_folder(folder: Option<&Self>, name: &[u8]) -> Option<Self> {
         folder.map_or_else(|| Self::from_bytes(name), |folder| folder.join(name))

@@ -91,6 +91,21 @@ impl JournalWriter {
     ///
     /// After an error the journal's end is unknown: drop the writer and go on in a new journal.
     pub fn append(&mut self, payloads: &[Vec<u8>]) -> Result<()> {
+        self.write(payloads)?;
+        self.file.sync()
+    }
+
+    /// Flushes what was written.
+    ///
+    /// After an error nobody knows what of the journal is on the disk: drop the writer and go on in a new journal.
+    pub fn sync(&mut self) -> Result<()> {
+        self.file.sync()
+    }
+
+    /// Appends records. They survive the end of the process, and a power cut once the journal has been flushed.
+    ///
+    /// After an error the journal's end is unknown: drop the writer and go on in a new journal.
+    pub fn write(&mut self, payloads: &[Vec<u8>]) -> Result<()> {
         if let Some(long) = payloads.iter().find(|p| p.len() > MAX_PAYLOAD_BYTES) {
             return Err(Error::Usage(format!(
                 "A run record of {} bytes is over the limit of {MAX_PAYLOAD_BYTES}",
@@ -99,7 +114,6 @@ impl JournalWriter {
         }
         let records: Vec<u8> = payloads.iter().flat_map(|p| encode_framed(p)).collect();
         self.file.write(&records)?;
-        self.file.sync()?;
         self.bytes += records.len() as u64;
         Ok(())
     }

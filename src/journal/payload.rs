@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 
 use serde_json::Value;
-use zstd::zstd_safe::{DCtx, DParameter, ResetDirective, get_error_name};
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, ResetDirective, compress_bound, get_error_name};
 
 use crate::decode::{DecodeResult, Decoder, push_varint};
-use crate::pack::compression::{MAX_FRAME_BYTES, compress};
+use crate::pack::compression::MAX_FRAME_BYTES;
 use crate::run_record::RunRecord;
 
 /// The text that payloads are compressed against. It is part of the format: it never changes, a better one gets a
@@ -16,7 +16,8 @@ const DICTIONARY_1: &[u8] = include_bytes!("../../schema/run-record-dictionary-1
 const PLAIN: u8 = 0;
 /// One zstd frame with `DICTIONARY_1` as prefix.
 const ZSTD_DICTIONARY_1: u8 = 1;
-const LEVEL: i32 = 9;
+/// Higher levels make one record in ten shorter, by a byte or two.
+const LEVEL: i32 = 5;
 
 /// The lengths in hexadecimal digits of the strings that are kept in binary: packs, run ids, git commits, object ids. The
 /// place in this list plus one is the control character that stands for such a string; JSON has none of its own.
@@ -29,7 +30,7 @@ pub fn encode_record(record: &RunRecord) -> Result<Vec<u8>, String> {
         return Err(format!("it has {} bytes, the limit is {MAX_FRAME_BYTES}", json.len()));
     }
     let (text, ids) = extract_ids(&json);
-    let stored = compress(&text, DICTIONARY_1, LEVEL);
+    let stored = pack(&text).filter(|stored| stored.len() < text.len());
     let mut out = vec![if stored.is_some() { ZSTD_DICTIONARY_1 } else { PLAIN }];
     push_varint(&mut out, ids.len() as u64);
     push_varint(&mut out, text.len() as u64);
@@ -65,6 +66,33 @@ fn decode_json(payload: &[u8]) -> DecodeResult<Vec<u8>> {
         other => return Err(format!("record encoding {other} is unknown")),
     };
     insert_ids(text, ids)
+}
+
+/// Compresses a text. A thread keeps its context, with the dictionary made ready in it: to do that takes far longer than a
+/// text does.
+fn pack(text: &[u8]) -> Option<Vec<u8>> {
+    thread_local! {
+        static CONTEXT: RefCell<Option<CCtx<'static>>> = RefCell::new(prepared());
+    }
+    fn prepared() -> Option<CCtx<'static>> {
+        let mut context = CCtx::create();
+        for parameter in [
+            CParameter::CompressionLevel(LEVEL),
+            CParameter::ContentSizeFlag(false),
+            CParameter::ChecksumFlag(false),
+            CParameter::DictIdFlag(false),
+        ] {
+            context.set_parameter(parameter).ok()?;
+        }
+        // It does not begin as a trained dictionary does: zstd takes it for plain content, as a prefix is.
+        context.load_dictionary(DICTIONARY_1).ok()?;
+        Some(context)
+    }
+    CONTEXT.with_borrow_mut(|context| {
+        let mut out = Vec::with_capacity(compress_bound(text.len()));
+        context.as_mut()?.compress2(&mut out, text).ok()?;
+        Some(out)
+    })
 }
 
 /// Decompresses a text. A thread keeps its context: making one takes longer than the text itself.

@@ -1,64 +1,22 @@
 //! capture: takes a snapshot of a run's files and records the run.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::current_tree::{Wanted, files_of_newest, take_current};
-use super::tree_state::{self, TreeState};
-use super::{git_commit, run_folder};
-use crate::entry_point::{EntryPoint, EntryPointKind, FoundBy};
+use super::current_tree::take_current;
+use super::run_folder;
+pub use super::target::Target;
+use super::target::Tracked;
+use super::tree_state::TreeState;
+use crate::entry_point::EntryPoint;
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, RunId};
 use crate::progress::Progress;
 use crate::run_record::{LeftOut, RunFolder, RunRecord, RunStart, StatusOf, TrackedBy, check_label, check_name, now};
 use crate::store::Store;
-use crate::store::location::{project_of, project_root};
-use crate::tracked_files::walk::{IgnoreRules, walk};
-use crate::tracked_files::{Selection, strategy_yaml};
-use crate::tracked_path::TrackedPath;
-
-/// What to capture.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// Every file below a folder, ignored ones aside.
-    Tree(PathBuf),
-    /// What a script uses.
-    Entry(PathBuf),
-}
-
-impl Target {
-    /// The root of the project that the target is in: the tree itself, or the nearest folder above the script with a
-    /// root marker.
-    pub fn root(&self) -> Result<PathBuf> {
-        match self {
-            Self::Tree(folder) => resolve(folder, Path::is_dir, "a folder"),
-            Self::Entry(file) => {
-                let file = resolve(file, Path::is_file, "a file")?;
-                Ok(project_root(file.parent().unwrap_or(&file)))
-            }
-        }
-    }
-}
-
-impl Target {
-    /// The resolved path of the script, and what is to be said of it; `None` for a tree.
-    fn entry(&self, root: &Path) -> Result<Option<(PathBuf, EntryPoint)>> {
-        let Self::Entry(entry) = self else { return Ok(None) };
-        let entry = resolve(entry, Path::is_file, "a file")?;
-        let tracked = entry.strip_prefix(root).ok().and_then(TrackedPath::from_path);
-        let path = tracked.ok_or_else(|| Error::Usage(format!("Its name cannot be stored: {}", entry.display())))?;
-        let (kind, found_by) = (EntryPointKind::Script, FoundBy::CommandLine);
-        Ok(Some((entry, EntryPoint { path, kind, found_by, confidence: 1.0 })))
-    }
-}
-
-fn resolve(path: &Path, is_right: fn(&Path) -> bool, what: &str) -> Result<PathBuf> {
-    let resolved = path.canonicalize().map_err(|e| Error::io("read", path, e))?;
-    if is_right(&resolved) { Ok(resolved) } else { Err(Error::Usage(format!("Not {what}: {}", path.display()))) }
-}
 
 /// How to capture it.
 #[derive(Debug, Clone)]
@@ -134,31 +92,18 @@ pub struct Captured {
 
 /// Captures a run: once this returns, it survives a power cut.
 pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress) -> Result<Captured> {
-    check_options(options)?;
-    let root = options.target.root()?;
-    let store_folder = store.storage().root().canonicalize().unwrap_or_else(|_| store.storage().root().to_owned());
-    let project = project_of(&store_folder, &root);
+    check_run(options.name.as_deref(), options.sweep.as_deref(), &options.tags)?;
+    let tracked = Tracked::find(store, &options.target, options.include_secrets)?;
     let mut writer = store.writer()?;
     if let Some(name) = &options.name
         && store.is_name_taken(name)?
     {
         return Err(Error::NameInUse { name: name.clone() });
     }
-    let entry = options.target.entry(&root)?;
-    let entry_path = entry.as_ref().map(|(path, _)| path.as_path());
-    let entry_point = entry.as_ref().map(|(_, entry_point)| entry_point.clone());
-    let wanted = Wanted {
-        root: &root,
-        is_tree: entry.is_none(),
-        include_secrets: options.include_secrets,
-        select: &|| select(&root, &store_folder, entry.as_ref()),
-        older: &|| files_of_newest(store, &project.path),
-    };
-    let state_path = tree_state::path_in_store(&root, entry_path, options.include_secrets);
-    let before = TreeState::load(store, &state_path);
+    let before = TreeState::load(store, &tracked.state_path);
     let kept = before.as_ref().map(TreeState::summary);
     let time = now();
-    let current = take_current(&mut writer, &wanted, before, progress)?;
+    let current = take_current(&mut writer, &tracked, before, None, progress)?;
     writer.flush_objects()?;
 
     let folder = options.run_folder.as_deref().map(std::path::absolute).transpose();
@@ -168,12 +113,12 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
         sweep: options.sweep.clone(),
         new_bytes: writer.new_bytes(),
         packs: writer.new_packs().to_vec(),
-        entry_point,
+        entry_point: tracked.entry_point(),
         params: options.params.clone(),
         tags: options.tags.clone(),
-        git_commit: git_commit::of_folder(&root),
+        git_commit: tracked.git_commit(),
         host: options.host.clone(),
-        ..current.start_record(time, project, &options.environment)
+        ..current.start_record(time, tracked.project.clone(), &options.environment)
     };
     let mut files_for_folder = None;
     if let Some(folder) = folder {
@@ -185,21 +130,7 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
     let record = RunRecord::Start(Box::new(start));
     writer.commit(std::slice::from_ref(&record))?;
     let RunRecord::Start(start) = record else { unreachable!("made above") };
-    let mut captured = Captured {
-        run: start.run,
-        name: start.name.clone(),
-        snapshot: start.snapshot,
-        files: start.files,
-        bytes: start.bytes,
-        new_bytes: start.new_bytes,
-        store: store_folder.clone(),
-        entry_point: start.entry_point.clone(),
-        tracked_by: start.tracked_by,
-        left_out: start.left_out.clone(),
-        statuses: start.statuses.clone(),
-        warnings: start.warnings.clone(),
-        has_problems: current.told.has_problems,
-    };
+    let mut captured = captured_of(&start, tracked.store_folder.clone(), current.told.has_problems);
     // From here on the run is safe: what fails now is told, and costs nothing that cannot be made again.
     let mut state = TreeState { recent: writer.take_recent_versions(), ..current.state };
     let new_packs = writer.new_packs().to_vec();
@@ -214,7 +145,7 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
     // Every so often a capture also merges a few files, so that a store stays small without anybody's help.
     let merged = if new_packs.is_empty() { Ok(()) } else { after_new_packs(store, &new_packs, &mut state) };
     if state.is_worth_keeping(kept.as_ref())
-        && let Err(error) = state.save(store, &state_path, &writer.temporary())
+        && let Err(error) = state.save(store, &tracked.state_path, &writer.temporary())
     {
         progress.warn(&format!("What was seen of the tree is not kept: {error}"));
     }
@@ -232,37 +163,39 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
 }
 
 /// Notes the packs that a capture has written, and merges some if there are enough.
-fn after_new_packs(store: &Store, new: &[String], state: &mut TreeState) -> Result<()> {
+pub(super) fn after_new_packs(store: &Store, new: &[String], state: &mut TreeState) -> Result<()> {
     store.catalog().forget_listing();
     state.add_packs(store, new)?;
     state.replace_packs(&store.merge_packs_step()?);
     Ok(())
 }
 
-fn check_options(options: &CaptureOptions) -> Result<()> {
-    if let Some(name) = &options.name {
-        check_name(name)?;
+/// What there is to say of a captured run.
+pub(super) fn captured_of(start: &RunStart, store: PathBuf, has_problems: bool) -> Captured {
+    Captured {
+        run: start.run,
+        name: start.name.clone(),
+        snapshot: start.snapshot,
+        files: start.files,
+        bytes: start.bytes,
+        new_bytes: start.new_bytes,
+        store,
+        entry_point: start.entry_point.clone(),
+        tracked_by: start.tracked_by,
+        left_out: start.left_out.clone(),
+        statuses: start.statuses.clone(),
+        warnings: start.warnings.clone(),
+        has_problems,
     }
-    if let Some(sweep) = &options.sweep {
-        check_label("sweep", sweep)?;
-    }
-    options.tags.iter().try_for_each(|tag| check_label("tag", tag))
 }
 
-/// Chooses the files of a tree, or of an entry point.
-fn select(root: &Path, store: &Path, entry: Option<&(PathBuf, EntryPoint)>) -> Result<Selection> {
-    let Some((entry, entry_point)) = entry else { return Ok(walk(root, root, Some(store), IgnoreRules::Honoured)) };
-    let path = &entry_point.path;
-    let mut warnings = Vec::new();
-    Ok(strategy_yaml::select(root, entry, Some(store), &mut warnings).unwrap_or_else(|| {
-        let mut alone = Selection::new(TrackedBy::EntryPointOnly);
-        alone.has_problems = !warnings.is_empty();
-        alone.warnings = std::mem::take(&mut warnings);
-        alone.warnings.push(format!(
-            "Only {path} itself is tracked: list the other files of this run in a {} beside it",
-            strategy_yaml::FILE_NAME
-        ));
-        alone.files.insert(path.clone(), entry.clone());
-        alone
-    }))
+/// Checks what the user calls a run.
+pub(super) fn check_run(name: Option<&str>, sweep: Option<&str>, tags: &[String]) -> Result<()> {
+    if let Some(name) = name {
+        check_name(name)?;
+    }
+    if let Some(sweep) = sweep {
+        check_label("sweep", sweep)?;
+    }
+    tags.iter().try_for_each(|tag| check_label("tag", tag))
 }

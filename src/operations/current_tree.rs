@@ -1,11 +1,11 @@
 //! Brings what is known of a tree up to what is on the disk, and stores what is new in it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde_json::Map;
 
 use super::take_files::{Earlier, Taking, left_out_warning};
+use super::target::Tracked;
 use super::tree_state::stamp::Horizon;
 use super::tree_state::{FileState, Structure, Taken, TreeLook, TreeState, packs_now};
 use crate::error::Result;
@@ -14,7 +14,7 @@ use crate::pack::format::ObjectKind;
 use crate::progress::Progress;
 use crate::run_record::{FileStatus, LeftOut, LeftOutReason, Project, RunStart, StatusOf, TrackedBy};
 use crate::snapshot::Snapshot;
-use crate::store::{Files, RecentVersions, Store, Writer};
+use crate::store::{Files, RecentVersions, Writer};
 use crate::tracked_files::Selection;
 
 /// What a capture says of a run's files beyond the snapshot itself.
@@ -45,40 +45,27 @@ pub struct Current {
     pub told: Told,
 }
 
-/// What is wanted of whose files.
-pub struct Wanted<'w> {
-    /// The project's root.
-    pub root: &'w Path,
-    /// Whether which files are tracked can be told from the folders' times: a whole tree.
-    pub is_tree: bool,
-    /// Takes files in that are secrets as a whole.
-    pub include_secrets: bool,
-    /// Finds the files.
-    pub select: &'w dyn Fn() -> Result<Selection>,
-    /// The files of an older version, asked for where no state tells of one.
-    pub older: &'w dyn Fn() -> Files,
-}
-
 /// Finds out what has changed since `before`, and hands what is new to `writer`. Nothing is flushed yet.
+///
+/// `look` is what somebody who has just looked has found.
 pub fn take_current(
     writer: &mut Writer<'_>,
-    wanted: &Wanted<'_>,
+    tracked: &Tracked,
     before: Option<TreeState>,
+    look: Option<TreeLook>,
     progress: &dyn Progress,
 ) -> Result<Current> {
-    let is_vouched_for = before.as_ref().is_some_and(|state| state.is_vouched_for(writer).unwrap_or(false));
-    let Some(mut state) = before else { return take_all(writer, wanted, None, false, progress) };
+    let Some(mut state) = before else { return take_all(writer, tracked, None, false, progress) };
+    let is_vouched_for = state.is_vouched_for(writer).unwrap_or(false);
     if is_vouched_for {
         writer.set_recent_versions(std::mem::take(&mut state.recent));
-        if wanted.is_tree {
-            let horizon = Horizon::now(wanted.root);
-            match state.look(wanted.root, horizon) {
+        if !tracked.is_entry() {
+            match look.unwrap_or_else(|| state.look(&tracked.root, Horizon::now(&tracked.root))) {
                 TreeLook::Same(changed) if changed.is_empty() => {
                     writer.found_durable();
-                    state.recent = writer.take_recent_versions();
                     return Ok(current(state, told_by_files(Vec::new())));
                 }
-                TreeLook::Same(changed) => match take_changed(writer, wanted, state, &changed, progress)? {
+                TreeLook::Same(changed) => match take_changed(writer, tracked, state, &changed, progress)? {
                     Ok(taken) => return Ok(taken),
                     Err(same) => state = same,
                 },
@@ -86,7 +73,7 @@ pub fn take_current(
             }
         }
     }
-    take_all(writer, wanted, Some(state), is_vouched_for, progress)
+    take_all(writer, tracked, Some(state), is_vouched_for, progress)
 }
 
 /// What the states of the files, and of the structure, say.
@@ -128,7 +115,7 @@ fn counted(state: TreeState, told: Told) -> Current {
 /// well.
 fn take_changed(
     writer: &mut Writer<'_>,
-    wanted: &Wanted<'_>,
+    tracked: &Tracked,
     mut state: TreeState,
     changed: &[usize],
     progress: &dyn Progress,
@@ -136,11 +123,11 @@ fn take_changed(
     let mut selection = Selection::new(TrackedBy::Tree);
     for file in changed.iter().filter_map(|place| state.files.get(*place)) {
         let Some(path) = file.path.to_path() else { return Ok(Err(state)) };
-        selection.files.insert(file.path.clone(), wanted.root.join(path));
+        selection.files.insert(file.path.clone(), tracked.root.join(path));
     }
     let mut taking = Taking::new(selection, Earlier::State { state: &state, is_vouched_for: true });
     let store = writer.store();
-    taking.take_all(writer, store, wanted.include_secrets, progress)?;
+    taking.take_all(writer, store, tracked.include_secrets, progress)?;
     if taking.selection.left_out.iter().any(|left_out| left_out.reason != LeftOutReason::Secret) {
         return Ok(Err(state));
     }
@@ -238,16 +225,16 @@ pub fn start_record(
 /// Finds the files anew, and reads all of which nothing is known.
 fn take_all(
     writer: &mut Writer<'_>,
-    wanted: &Wanted<'_>,
+    tracked: &Tracked,
     before: Option<TreeState>,
     is_vouched_for: bool,
     progress: &dyn Progress,
 ) -> Result<Current> {
-    let horizon = Horizon::now(wanted.root);
-    let selection = (wanted.select)()?;
-    let structure = if wanted.is_tree { Structure::after_walk(wanted.root, &selection, horizon) } else { None };
+    let horizon = Horizon::now(&tracked.root);
+    let selection = tracked.select();
+    let structure = if tracked.is_entry() { None } else { Structure::after_walk(&tracked.root, &selection, horizon) };
     let generation = writer.generation()?;
-    let older = if is_vouched_for { Files::default() } else { (wanted.older)() };
+    let older = if is_vouched_for { Files::default() } else { tracked.files_of_newest(writer.store()) };
     // Trees are found by their folders where the state knows these; else by the files of an older version.
     let earlier = match &before {
         Some(state) => Earlier::State { state, is_vouched_for },
@@ -255,7 +242,7 @@ fn take_all(
     };
     let store = writer.store();
     let mut taking = Taking::new(selection, earlier);
-    taking.take_all(writer, store, wanted.include_secrets, progress)?;
+    taking.take_all(writer, store, tracked.include_secrets, progress)?;
     let is_same = |state: &&TreeState| is_vouched_for && state.entries().eq(taking.entries.iter());
     let (snapshot, mut trees) = match before.as_ref().filter(is_same) {
         Some(state) => {
@@ -275,10 +262,4 @@ fn take_all(
     let recent = RecentVersions::default();
     let state = TreeState { generation, packs, snapshot, files, trees, structure, recent };
     Ok(counted(state, taking.told()))
-}
-
-/// The files of the newest snapshot of a project; none where it cannot be read, which makes whole files be stored.
-pub fn files_of_newest(store: &Store, project: &str) -> Files {
-    let newest = store.newest_of(project).ok().flatten();
-    newest.and_then(|snapshot| store.files_of(snapshot).ok()).unwrap_or_default()
 }

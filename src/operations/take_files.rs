@@ -94,6 +94,9 @@ impl Earlier<'_> {
     }
 }
 
+/// The trees of folders; the root has no path.
+pub type FolderTrees = Vec<(Option<TrackedPath>, ObjectId)>;
+
 /// Reads the selected files and stores what is new.
 pub struct Taking<'a> {
     /// What was chosen; its warnings and the files left out grow while files are taken.
@@ -114,7 +117,7 @@ impl<'a> Taking<'a> {
     }
 
     /// Hands the trees and the snapshot of what was taken to the store; the snapshot's id, and the trees' by folder.
-    pub fn store_snapshot(&self, writer: &mut Writer<'_>) -> Result<(ObjectId, Vec<(Option<TrackedPath>, ObjectId)>)> {
+    pub fn store_snapshot(&self, writer: &mut Writer<'_>) -> Result<(ObjectId, FolderTrees)> {
         let mut snapshot = Snapshot { root: ObjectId::of(&[]), outside: BTreeMap::new() };
         let mut trees = Vec::new();
         for tree in build_trees(&self.entries).map_err(Error::Usage)? {

@@ -104,6 +104,13 @@ struct LocalLock {
     path: PathBuf,
 }
 
+impl Drop for LocalLock {
+    fn drop(&mut self) {
+        // A child that was forked meanwhile has the file open as well: to close it would not be enough.
+        let _ = self.file.unlock();
+    }
+}
+
 impl Lock for LocalLock {
     fn write_note(&mut self, offset: u64, note: &[u8]) -> Result<()> {
         let write = |file: &mut File| {

@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(recent.base(ObjectKind::Chunk, version(39).id), None, "only the newest goes on");
         assert_eq!(recent.base(ObjectKind::Tree, version(40).id), None);
         let mut damaged = recent.clone();
-        damaged.chains[0].versions[0].content[0] ^= 1;
+        damaged.chains[0].versions.last_mut().expect("a version").content[0] ^= 1;
         assert_eq!(damaged.base(ObjectKind::Chunk, version(40).id), None);
         let mut bytes = Vec::new();
         recent.encode(&mut bytes);

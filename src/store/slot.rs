@@ -166,6 +166,23 @@ impl Slot {
 
     /// Appends records to this slot's journal and flushes them: the commit point.
     pub fn append(&mut self, storage: &dyn Storage, store: StoreId, payloads: &[Vec<u8>]) -> Result<()> {
+        let bytes = self.append_with(storage, store, |journal| journal.append(payloads))?;
+        self.note(bytes);
+        Ok(())
+    }
+
+    /// Appends records to this slot's journal: safe from the end of the process, and once [`Slot::flusher`] has flushed them
+    /// from a power cut.
+    pub fn write(&mut self, storage: &dyn Storage, store: StoreId, payloads: &[Vec<u8>]) -> Result<()> {
+        self.append_with(storage, store, |journal| journal.write(payloads)).map(drop)
+    }
+
+    fn append_with(
+        &mut self,
+        storage: &dyn Storage,
+        store: StoreId,
+        append: impl FnOnce(&mut JournalWriter) -> Result<()>,
+    ) -> Result<u64> {
         let earlier = self.journal.take();
         let mut journal = match earlier {
             Some(journal) if journal.bytes() < ROTATE_BYTES => journal,
@@ -176,15 +193,57 @@ impl Slot {
             },
         };
         let before = journal.bytes();
-        if let Err(error) = journal.append(payloads) {
+        if let Err(error) = append(&mut journal) {
             // The journal's end is unknown now: without a note nobody goes on in it.
             let _ = self.lock.write_note(0, &NO_NOTE);
             return Err(error);
         }
-        self.grown = (before, journal.bytes());
-        self.note(journal.bytes());
+        let bytes = journal.bytes();
+        self.grown = (before, bytes);
         self.journal = Some(journal);
+        Ok(bytes)
+    }
+
+    /// The journal that records are appended to, and its length: what is to be flushed.
+    pub fn journal(&self) -> Option<(&str, u64)> {
+        self.journal.as_ref().map(|journal| (self.journal_name.as_str(), journal.bytes()))
+    }
+
+    /// Whether the next record begins a new journal.
+    pub fn is_journal_full(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.bytes() >= ROTATE_BYTES)
+    }
+
+    /// Notes that so many bytes of a journal are flushed, if that is still the journal that records are appended to.
+    pub fn note_flushed(&mut self, journal: &str, bytes: u64) {
+        if self.journal.is_some() && self.journal_name == journal {
+            self.note(bytes);
+        }
+    }
+
+    /// Flushes what was written.
+    pub fn flush(&mut self) -> Result<()> {
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        if let Err(error) = journal.sync() {
+            self.give_up_journal();
+            return Err(error);
+        }
+        let bytes = journal.bytes();
+        self.note(bytes);
         Ok(())
+    }
+
+    /// After a failed write or flush: the journal's end is unknown, and nobody is to go on in it.
+    pub fn give_up_journal(&mut self) {
+        self.journal = None;
+        let _ = self.lock.write_note(0, &NO_NOTE);
+    }
+
+    /// Becomes another writer in the same slot: maintenance no longer waits for what this one did before.
+    ///
+    /// Whatever was found before has to be looked up again.
+    pub fn renew(&mut self) -> Result<()> {
+        self.lock.write_note(NOTE_BYTES as u64, format!("{}\n", random_name()).as_bytes())
     }
 
     /// Whether the last records have brought the journal past a multiple of `bytes`.

@@ -61,7 +61,11 @@ impl Store {
     pub fn writer(&self) -> Result<Writer<'_>> {
         self.check_writable()?;
         super::make_folders(&*self.storage, false)?;
-        let slot = Slot::take(&*self.storage)?;
+        self.writer_in(Slot::take(&*self.storage)?)
+    }
+
+    /// Begins a capture in a slot whose token is new.
+    pub fn writer_in(&self, slot: Slot) -> Result<Writer<'_>> {
         // After the slot, so that maintenance either sees this writer or is seen by it.
         self.catalog.set_condemned(super::maintenance::condemned(&*self.storage)?);
         self.catalog.forget_listing();
@@ -138,6 +142,11 @@ impl<'s> Writer<'s> {
         self.pending_bytes += bytes.len();
         self.pending.push(Pending { kind, id, bytes, older });
         if self.pending_bytes >= PENDING_BYTES { self.write_pending() } else { Ok(()) }
+    }
+
+    /// Gives the slot back, for a writer that goes on in it.
+    pub fn into_slot(self) -> Slot {
+        self.slot
     }
 
     /// The bytes of packs written so far.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use stamp::{Below, Horizon, Kind};
 
+use super::take_files::FolderTrees;
 use crate::error::Result;
 use crate::id::ObjectId;
 use crate::run_record::LeftOut;
@@ -94,7 +95,7 @@ pub struct TreeState {
     /// Its files, and the secrets that were left out of it, sorted.
     pub files: Vec<FileState>,
     /// The trees of the folders that they are in, sorted; the root has no path.
-    pub trees: Vec<(Option<TrackedPath>, ObjectId)>,
+    pub trees: FolderTrees,
     /// Which files these are, if that can be told by stats.
     pub structure: Option<Structure>,
     /// Versions of what has changed of late.
@@ -253,13 +254,60 @@ impl TreeState {
         if is_same && !changed.iter().any(decides) { TreeLook::Same(changed) } else { TreeLook::Walk }
     }
 
+    /// Looks at files, and at the names in folders, of which it is known that nothing else can have changed.
+    pub fn look_at<'c>(
+        &mut self,
+        root: &Path,
+        changed: impl Iterator<Item = (Option<&'c Option<TrackedPath>>, &'c [u8])>,
+        horizon: Horizon,
+    ) -> TreeLook {
+        let Ok(below) = Below::open(root) else { return TreeLook::Walk };
+        let mut places = Vec::new();
+        let mut folders: BTreeSet<Option<&TrackedPath>> = BTreeSet::new();
+        for (folder, name) in changed {
+            let Some(folder) = folder else { return TreeLook::Walk };
+            let path = TrackedPath::in_folder(folder.as_ref(), name);
+            let known = path.as_ref().map(|path| self.files.binary_search_by(|file| file.path.cmp(path)));
+            match (path, known) {
+                (Some(path), Some(Ok(place))) if !decides_what_is_tracked(&path) => places.push(place),
+                (Some(path), _) if decides_what_is_tracked(&path) => return TreeLook::Walk,
+                // A file that is ignored, perhaps, and was written to.
+                _ => drop(folders.insert(folder.as_ref())),
+            }
+        }
+        let Some(structure) = &self.structure else { return TreeLook::Walk };
+        for folder in folders {
+            let place = structure.folders.binary_search_by(|known| known.path.as_ref().cmp(&folder));
+            let known = place.ok().and_then(|place| structure.folders.get(place));
+            let full = folder.map_or_else(|| Some(root.to_owned()), |path| Some(root.join(path.to_path()?)));
+            let names = full.and_then(|full| hash_of_names(&full, |_| ()));
+            if known.is_none_or(|known| names != Some(known.names)) {
+                return TreeLook::Walk;
+            }
+        }
+        // What the kernel tells of is read even where its stamp is the same: within a tick of the clock it can be.
+        let is_there = |place: &usize| {
+            let file = self.files.get(*place);
+            file.is_some_and(|file| below.look(file.path.as_bytes(), horizon).is_some())
+        };
+        if places.iter().all(is_there) { TreeLook::Same(places) } else { TreeLook::Walk }
+    }
+
+    /// The files that have more names than one.
+    pub fn linked_files(&self, root: &Path) -> Vec<TrackedPath> {
+        let Ok(below) = Below::open(root) else { return Vec::new() };
+        let horizon = Horizon::now(root);
+        let is_linked = |path: &&TrackedPath| below.look(path.as_bytes(), horizon).is_some_and(|look| look.is_linked);
+        self.files.iter().map(|file| &file.path).filter(is_linked).cloned().collect()
+    }
+
     /// Encodes the trees of the folders that hold, or hold below them, one of `changed`, children first, and notes them. The
     /// last is the root's. With each comes the tree that stood in its place.
     pub fn renew_trees(&mut self, changed: &[usize]) -> Vec<(EncodedTree, Option<ObjectId>)> {
         let mut dirty: BTreeSet<Option<TrackedPath>> = BTreeSet::from([None]);
         for file in changed.iter().filter_map(|place| self.files.get(*place)) {
             let mut folder = parent(file.path.as_bytes());
-            while let Some(path) = folder.and_then(|folder| TrackedPath::from_bytes(folder)) {
+            while let Some(path) = folder.and_then(TrackedPath::from_bytes) {
                 folder = folder.and_then(parent);
                 dirty.insert(Some(path));
             }
