@@ -220,15 +220,6 @@ impl Index {
         rows.collect()
     }
 
-    /// The runs of that name.
-    pub fn runs_named(&self, name: &str) -> Result<Vec<IndexedRun>, IndexError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT journal, offset, run, name FROM runs WHERE key = ?1 AND name = ?2")?;
-        let rows = statement.query_map(params![run_key(RunId([0; 16]), Some(name)), name], indexed_run)?;
-        rows.collect()
-    }
-
     /// The runs whose records are in a journal.
     pub fn runs_in(&self, journal: i64) -> Result<Vec<IndexedRun>, IndexError> {
         let mut statement = self

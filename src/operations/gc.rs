@@ -15,7 +15,9 @@ use crate::pack::format::{ObjectKind, Prefix};
 use crate::progress::Progress;
 use crate::storage::Lock;
 use crate::store::slot::{FOLDER, TEMPORARY};
-use crate::store::{CompactionOptions, Maintenance, MergeExtent, Place, Reached, SETTLED_TIER, Store, list_packs};
+use crate::store::{
+    CompactionOptions, Maintenance, MergeExtent, Place, Reached, SETTLED_TIER, STATES, Store, list_packs,
+};
 
 /// A compacted pack is compacted again once packs with a quarter of its content have gathered beside it, or once a fifth
 /// of it is garbage. So each object is written again a few times in the life of a store, not at each `gc`.
@@ -59,6 +61,7 @@ pub fn gc(store: &Store, options: GcOptions, progress: &dyn Progress) -> Result<
     let mut collected = Collected { packs_bytes_before: packs_bytes(store)?, ..Collected::default() };
     if options.dry_run {
         sweep_leftovers(store, true, &mut collected)?;
+        sweep_states(store, true, &mut collected)?;
         let plan = plan(store, &mut collected)?;
         collected.compacted_packs = plan.map_or(0, |plan| plan.inputs.len() as u64);
         collected.packs_bytes = collected.packs_bytes_before;
@@ -68,6 +71,7 @@ pub fn gc(store: &Store, options: GcOptions, progress: &dyn Progress) -> Result<
     let maintenance = store.maintenance(options.patience)?.ok_or_else(busy)?;
     maintenance.clean_up()?;
     sweep_leftovers(store, false, &mut collected)?;
+    sweep_states(store, false, &mut collected)?;
     // Records first: what all runs need is then told by the columns of a segment rather than by every record in memory.
     let runs = store.merge_runs(MergeExtent::Full)?;
     collected.merged_journals = runs.journals + runs.segments;
@@ -212,6 +216,21 @@ fn compact(
     let swept = maintenance.delete_doubtful(&compacted.doubtful, &known, again, options.patience)?;
     collected.compacted_packs = compacted.replaced.len() as u64 + swept.deleted;
     collected.waiting_packs = swept.waiting + swept.spared;
+    Ok(())
+}
+
+/// Removes what captures that were killed have left in states/. One that lives only loses what it would have kept there.
+fn sweep_states(store: &Store, dry_run: bool, collected: &mut Collected) -> Result<()> {
+    for file in store.storage().list(STATES)?.into_iter().filter(|file| file.name.ends_with(".tmp")) {
+        if !dry_run {
+            match store.storage().remove(&format!("{STATES}/{}", file.name)) {
+                Err(error) if error.is_not_found() => continue,
+                other => other?,
+            }
+        }
+        collected.removed_files += 1;
+        collected.removed_bytes += file.bytes;
+    }
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use super::capture::{Captured, after_new_packs, captured_of, check_run};
 use super::current_tree::{Current, take_current};
-use super::run_folder;
+use super::run_folder::{self, CommonMetadata};
 use super::target::{Target, Tracked};
 use super::tree_state::stamp::Horizon;
 use super::tree_state::{TreeLook, TreeState};
@@ -207,6 +207,8 @@ pub struct Session {
     since: Instant,
     git_commit: Option<String>,
     names: Option<KnownNames>,
+    /// Of the runs of what is current.
+    metadata: Option<CommonMetadata>,
     flushing: Arc<Flushing>,
     thread: Option<JoinHandle<()>>,
     merging: Option<JoinHandle<()>>,
@@ -231,6 +233,7 @@ impl Session {
             since: now,
             git_commit: None,
             names: None,
+            metadata: None,
             flushing: Arc::default(),
             thread: None,
             merging: None,
@@ -305,9 +308,12 @@ impl Session {
         let mut files = None;
         if let Some(folder) = &run.run_folder {
             let folder = std::path::absolute(folder).map_err(|e| Error::io("find", folder, e))?;
-            let metadata = run_folder::metadata(&start, self.store.config().store, current.state.entries());
+            let common = self
+                .metadata
+                .get_or_insert_with(|| CommonMetadata::of(&start, self.store.config().store, current.state.entries()));
+            let (metadata, hash) = common.of_run(&start);
             let path = folder.to_string_lossy().into_owned();
-            start.run_folder = Some(RunFolder { path, metadata_hash: Some(run_folder::metadata_hash(&metadata)) });
+            start.run_folder = Some(RunFolder { path, metadata_hash: Some(hash) });
             files = Some((folder, metadata));
         }
         let has_problems = current.told.has_problems;
@@ -488,6 +494,7 @@ impl Session {
         let store = Arc::clone(&self.store);
         let Some(taken) = slot.take() else { return Ok((0, Vec::new())) };
         let mut writer = store.writer_in(taken)?;
+        self.metadata = None;
         let before = match self.current.take() {
             Some(current) => Some(current.state),
             None => TreeState::load(&store, &self.tracked.state_path),

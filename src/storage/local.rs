@@ -184,7 +184,9 @@ impl Storage for LocalStorage {
             return Err(Error::io("read", self.path(path), reason));
         }
         let (file, path) = self.open_local(path, OpenOptions::new().read(true), "read")?;
-        let mut bytes = Vec::new();
+        // Room for all of it, and to see its end: else it is read in pieces that grow from a few bytes.
+        let expected = file.metadata().map_or(0, |metadata| metadata.len().min(limit));
+        let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0) + 1);
         file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| Error::io("read", &path, e))?;
         if bytes.len() as u64 > limit {
             return Err(Error::damaged(path, format!("longer than the {limit} bytes that it may have")));

@@ -27,8 +27,10 @@ use crate::storage::Lock;
 
 /// A step merges so many files at most.
 const STEP_FILES: usize = 16;
-/// And about so many bytes.
+/// And about so many bytes of segments.
 const STEP_BYTES: u64 = 8 << 20;
+/// And of journals: some ten thousand records, which take a tenth of a second.
+const STEP_JOURNAL_BYTES: u64 = 2 << 20;
 /// A step takes a journal that captures go on in only from this length on.
 const LONG_JOURNAL_BYTES: u64 = 256 << 10;
 /// Journals are decoded in groups of so many bytes: what a group holds in memory is some ten times that.
@@ -136,7 +138,7 @@ impl Store {
     pub fn merge_runs_step(&self) -> Result<()> {
         let journals = self.storage.list(JOURNALS)?.into_iter().filter(|file| file.name.ends_with(JOURNAL_ENDING));
         let (files, bytes) = journals.fold((0, 0), |(files, bytes), file| (files + 1, bytes + file.bytes));
-        if files < STEP_FILES && bytes < STEP_BYTES {
+        if files < STEP_FILES && bytes < STEP_JOURNAL_BYTES {
             return Ok(());
         }
         let Some(_maintenance) = self.maintenance(Duration::ZERO)? else { return Ok(()) };
@@ -234,7 +236,7 @@ impl Store {
         let mut inputs = Vec::new();
         let mut bytes = 0;
         for journal in journals {
-            if inputs.len() == STEP_FILES || bytes >= STEP_BYTES {
+            if inputs.len() == STEP_FILES || bytes >= STEP_JOURNAL_BYTES {
                 break;
             }
             if held.take(self, journal)? {
@@ -242,7 +244,7 @@ impl Store {
                 inputs.push(Input::Journal(journal.clone()));
             }
         }
-        if inputs.len() == STEP_FILES || bytes >= STEP_BYTES {
+        if inputs.len() == STEP_FILES || bytes >= STEP_JOURNAL_BYTES {
             return Ok(inputs);
         }
         Ok(choose_segments(&files.segments))

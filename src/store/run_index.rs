@@ -10,7 +10,7 @@ use super::run_files::{JournalFile, RunFiles};
 use super::slot::{JOURNAL_ENDING, notes};
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, RunId};
-use crate::index::{IndexedFile, IndexedRun, JournalTail, NewRun};
+use crate::index::{IndexedFile, JournalTail, NewRun};
 use crate::journal::{self, HEADER_BYTES, Item, decode_record};
 use crate::run_record::RunRecord;
 use crate::segment::{Block, Class, Segment};
@@ -65,21 +65,6 @@ impl Store {
         Ok(tails)
     }
 
-    /// Whether a run of that name exists.
-    pub fn is_name_taken(&self, name: &str) -> Result<bool> {
-        // One question, so that what the index cannot say now is all read from the files. Their lengths come first:
-        // what is indexed later is in both, never in neither.
-        let answer = self.catalog.ask_index(|index| Ok((index.journals()?, index.runs_named(name)?)));
-        let (journals, same_name) = answer.unwrap_or_default();
-        self.with_run_files(|files| {
-            let tails = self.tails(&journals, &files.journals)?;
-            let mut recent = tails.iter().flat_map(|tail| &tail.runs);
-            Ok(recent.any(|run| run.name.as_deref() == Some(name))
-                || self.is_name_in_journals(name, &same_name, &journals)
-                || files.segments.iter().any(|segment| has_name(segment, name)))
-        })
-    }
-
     /// The newest snapshot of a project.
     pub fn newest_of(&self, project: &str) -> Result<Option<ObjectId>> {
         let answer = self.catalog.ask_index(|index| Ok((index.journals()?, index.newest_of(project)?)));
@@ -92,22 +77,6 @@ impl Store {
             let recent = tails.iter().flat_map(|tail| &tail.runs).filter(|run| run.project == project);
             let newest = recent.map(|run| (run.run, run.snapshot)).chain(indexed).chain(in_segments);
             Ok(newest.max_by_key(|(run, _)| *run).map(|(_, snapshot)| snapshot))
-        })
-    }
-
-    /// Whether the journals agree that one of these runs, which the index knows, has the name.
-    fn is_name_in_journals(&self, name: &str, runs: &[IndexedRun], journals: &[IndexedFile]) -> bool {
-        runs.iter().any(|run| {
-            let Some(journal) = journals.iter().find(|j| j.number == run.journal) else { return false };
-            // A run whose record is lost keeps its name: it must not come to mean other code.
-            let Ok(bytes) = self.read_journal(&journal.name, run.offset.max(1)) else { return true };
-            match journal::scan(&bytes).next() {
-                Some(Item::Record { payload, .. }) => match decode_record(payload) {
-                    Ok(RunRecord::Start(start)) => start.name.as_deref() == Some(name),
-                    _ => true,
-                },
-                _ => true,
-            }
         })
     }
 
@@ -191,7 +160,7 @@ fn segment_tail(segment: &Arc<Segment>) -> JournalTail {
 }
 
 /// Whether a segment has a run of that name, forgotten or not. One whose names are damaged may have it.
-fn has_name(segment: &Arc<Segment>, name: &str) -> bool {
+pub(super) fn has_name(segment: &Arc<Segment>, name: &str) -> bool {
     let mut blocks = segment.blocks.iter().enumerate();
     blocks.any(|(number, summary)| match segment.may_have_name(summary, name) {
         Ok(false) => false,
