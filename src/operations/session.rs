@@ -33,6 +33,8 @@ use crate::tracked_path::TrackedPath;
 pub const FLUSH_EVERY: Duration = Duration::from_millis(50);
 /// So often files are looked at by their stats even where the kernel tells of changes: there are some that it does not tell.
 pub const STATS_EVERY: Duration = Duration::from_secs(1);
+/// More conditions than these, as a thousand folders of earlier runs in the tree make, are looked at every [`STATS_EVERY`].
+const MAX_CONDITIONS: usize = 64;
 /// How often a tree is looked at again that changes while it is being looked at.
 const MAX_LOOKS: usize = 3;
 
@@ -203,6 +205,7 @@ pub struct Session {
     current: Option<Current>,
     watch: Watch,
     looked_at: Instant,
+    is_look_due: bool,
     /// Since when what is known of the store is relied on.
     since: Instant,
     git_commit: Option<String>,
@@ -230,6 +233,7 @@ impl Session {
             current,
             watch: Watch::None,
             looked_at: now,
+            is_look_due: false,
             since: now,
             git_commit: None,
             names: None,
@@ -342,6 +346,17 @@ impl Session {
         Ok(captured)
     }
 
+    /// Has the next capture look at everything by its stats. Of most changes the kernel tells at once; rules above the
+    /// project's root, and what decides that a folder is left out, are looked at every [`FLUSH_EVERY`], and writes through a
+    /// memory map every [`STATS_EVERY`], unless this is called.
+    pub fn look_again(&mut self) {
+        self.watch = match self.watch {
+            Watch::Untrusted => Watch::Untrusted,
+            _ => Watch::None,
+        };
+        self.is_look_due = true;
+    }
+
     /// Flushes every run captured so far: they survive a power cut once this returns.
     pub fn flush(&mut self) -> Result<()> {
         if std::process::id() != self.process {
@@ -380,12 +395,15 @@ impl Session {
         if let Some(names) = &mut self.names {
             names.refresh(&self.store)?;
         }
+        if let (Some(current), false) = (&self.current, self.is_look_due) {
+            self.is_look_due = !current.state.do_conditions_hold(MAX_CONDITIONS);
+        }
         if is_vouched_for { self.look_at_tree(slot) } else { self.take(slot, None) }
     }
 
     /// Finds out what has changed and stores it; what was written for it.
     fn look_at_tree(&mut self, slot: &mut Option<Slot>) -> Result<(u64, Vec<String>)> {
-        let is_stats_due = self.looked_at.elapsed() >= STATS_EVERY;
+        let is_stats_due = std::mem::take(&mut self.is_look_due) || self.looked_at.elapsed() >= STATS_EVERY;
         let Some(current) = &mut self.current else { return self.take(slot, None) };
         let root = &self.tracked.root;
         let look = match &mut self.watch {

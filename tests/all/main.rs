@@ -21,4 +21,6 @@ mod power_cut;
 mod repair;
 mod schemas;
 mod segments;
+mod sessions;
+mod states;
 mod support;

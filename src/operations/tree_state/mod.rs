@@ -69,6 +69,17 @@ pub struct Condition {
     pub stamp: Option<u64>,
 }
 
+impl Condition {
+    fn holds(&self) -> bool {
+        let stamp = match self.path.symlink_metadata() {
+            Ok(metadata) if metadata.is_dir() => Some(FOLDER),
+            Ok(metadata) => Some(stamp::stamp_of(&metadata)),
+            Err(_) => None,
+        };
+        stamp == self.stamp
+    }
+}
+
 /// Which files are tracked, as long as folders and conditions stay the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Structure {
@@ -293,6 +304,14 @@ impl TreeState {
         if places.iter().all(is_there) { TreeLook::Same(places) } else { TreeLook::Walk }
     }
 
+    /// Whether what decides which files are tracked, outside of the folders, is as it was. More than so many conditions are
+    /// not looked at.
+    pub fn do_conditions_hold(&self, most: usize) -> bool {
+        let conditions = self.structure.iter().flat_map(|structure| &structure.conditions);
+        let is_many = self.structure.as_ref().is_some_and(|structure| structure.conditions.len() > most);
+        is_many || conditions.into_iter().all(Condition::holds)
+    }
+
     /// The files that have more names than one.
     pub fn linked_files(&self, root: &Path) -> Vec<TrackedPath> {
         let Ok(below) = Below::open(root) else { return Vec::new() };
@@ -429,17 +448,7 @@ fn changed_files(files: &[FileState], first: usize, below: &Below, horizon: Hori
 
 /// Whether a walk would find the same files.
 fn look_at_structure(structure: &mut Structure, below: &Below, root: &Path, horizon: Horizon) -> bool {
-    let conditions_hold = structure.conditions.iter().all(|condition| {
-        let stamp = match condition.path.symlink_metadata() {
-            Ok(metadata) => {
-                let look = stamp::of_metadata(&metadata, horizon);
-                Some(if look.kind == Kind::Folder { FOLDER } else { look.stamp })
-            }
-            Err(_) => None,
-        };
-        stamp == condition.stamp
-    });
-    conditions_hold
+    structure.conditions.iter().all(Condition::holds)
         && structure.folders.iter_mut().all(|folder| {
             let path = folder.path.as_ref().map_or(&[][..], TrackedPath::as_bytes);
             let Some(look) = below.look(path, horizon).filter(|look| look.kind == Kind::Folder) else { return false };

@@ -142,15 +142,9 @@ mod platform {
         }
     }
 
-    /// The same of what is known already.
-    pub fn of_metadata(metadata: &Metadata, horizon: Horizon) -> Look {
-        let kind = match metadata.file_type() {
-            kind if kind.is_file() => Kind::File,
-            kind if kind.is_symlink() => Kind::Symlink,
-            kind if kind.is_dir() => Kind::Folder,
-            _ => Kind::Other,
-        };
-        let numbers = [
+    /// The stamp of what is known already.
+    pub fn stamp_of(metadata: &Metadata) -> u64 {
+        hash([
             metadata.dev(),
             metadata.ino(),
             metadata.size(),
@@ -159,10 +153,20 @@ mod platform {
             metadata.ctime_nsec().cast_unsigned(),
             metadata.mtime().cast_unsigned(),
             metadata.mtime_nsec().cast_unsigned(),
-        ];
+        ])
+    }
+
+    /// The same of what is known already.
+    pub fn of_metadata(metadata: &Metadata, horizon: Horizon) -> Look {
+        let kind = match metadata.file_type() {
+            kind if kind.is_file() => Kind::File,
+            kind if kind.is_symlink() => Kind::Symlink,
+            kind if kind.is_dir() => Kind::Folder,
+            _ => Kind::Other,
+        };
         let changed = time(metadata.ctime(), metadata.ctime_nsec());
         Look {
-            stamp: hash(numbers),
+            stamp: stamp_of(metadata),
             is_settled: horizon.is_settled(changed, time(metadata.mtime(), metadata.mtime_nsec())),
             kind,
             bytes: metadata.size(),
@@ -195,6 +199,13 @@ mod platform {
         }
     }
 
+    /// The stamp of what is known already.
+    pub fn stamp_of(metadata: &Metadata) -> u64 {
+        let modified = metadata.modified().ok().and_then(|time| time.duration_since(super::UNIX_EPOCH).ok());
+        let modified = modified.unwrap_or_default();
+        hash([0, 0, metadata.len(), 0, 0, 0, modified.as_secs(), u64::from(modified.subsec_nanos())])
+    }
+
     /// The same of what is known already. There is no time of the last change of anything here: nothing is trusted.
     pub fn of_metadata(metadata: &Metadata, _horizon: Horizon) -> Look {
         let kind = match metadata.file_type() {
@@ -203,14 +214,11 @@ mod platform {
             kind if kind.is_dir() => Kind::Folder,
             _ => Kind::Other,
         };
-        let modified = metadata.modified().ok().and_then(|time| time.duration_since(super::UNIX_EPOCH).ok());
-        let modified = modified.unwrap_or_default();
-        let numbers = [0, 0, metadata.len(), 0, 0, 0, modified.as_secs(), u64::from(modified.subsec_nanos())];
-        Look { stamp: hash(numbers), is_settled: false, kind, bytes: metadata.len(), is_linked: false }
+        Look { stamp: stamp_of(metadata), is_settled: false, kind, bytes: metadata.len(), is_linked: false }
     }
 }
 
-pub use platform::{Below, of_metadata};
+pub use platform::{Below, of_metadata, stamp_of};
 
 fn hash(numbers: [u64; 8]) -> u64 {
     let mut bytes = [0; 64];
