@@ -68,9 +68,9 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// Reads a whole file of which `read` makes a value of a given length; equal values mean equal bytes.
 pub fn read_stable<T: PartialEq>(
     path: &Path,
+    horizon: Horizon,
     read: impl Fn(&mut File) -> io::Result<(T, u64)>,
 ) -> io::Result<Content<T>> {
-    let horizon = Horizon::now(path);
     settle(|| {
         let mut file = open(path)?;
         let before = Stat::of(&file.metadata()?, horizon);

@@ -346,7 +346,7 @@ impl Reader<'_, '_> {
             let left_out = || Outcome::LeftOut(LeftOutReason::Secret, None);
             return done(if secret { left_out() } else { Outcome::Large }, None);
         }
-        let content = read_stable(path, all_bytes)?;
+        let content = read_stable(path, self.horizon, all_bytes)?;
         let (bytes, stamp) = (content.value, content.stamp);
         let head = bytes.get(..secrets::HEAD_BYTES).unwrap_or(&bytes);
         if !self.include_secrets && secrets::is_whole_file_secret(tracked, head) {
@@ -399,7 +399,7 @@ pub fn entry_of(path: &Path) -> io::Result<Option<Entry>> {
         let target = target.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a target that cannot be stored"));
         return Ok(Some(Entry::Symlink { target: target? }));
     }
-    let content = read_stable(path, |file| {
+    let content = read_stable(path, Horizon::now(path), |file| {
         let mut hasher = blake3::Hasher::new();
         let bytes = io::copy(file, &mut hasher)?;
         Ok(((ObjectId(*hasher.finalize().as_bytes()), bytes), bytes))
@@ -424,7 +424,7 @@ fn stream_file(writer: &mut Writer<'_>, store: &Store, path: &Path) -> Result<io
     let chunker = store.config().chunker;
     let mut last = None;
     for _ in 0..STREAM_ATTEMPTS {
-        let looked = read_stable(path, |file| {
+        let looked = read_stable(path, Horizon::now(path), |file| {
             let (mut hasher, mut chunks, mut bytes) = (blake3::Hasher::new(), Vec::new(), 0u64);
             for chunk in chunker.cut_stream(BufReader::new(file)) {
                 let chunk = chunk?;

@@ -8,6 +8,10 @@ use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, compress_bound, get_er
 /// 3 % less. Compaction is where more effort pays.
 pub const CAPTURE_LEVEL: i32 = 9;
 
+/// The zstd level of captures that bring tens of megabytes at once, mostly the first of a large tree: a third of the time of
+/// [`CAPTURE_LEVEL`]. Merges compress it again.
+pub const BULK_LEVEL: i32 = 3;
+
 /// The largest frame that is decoded, whatever a table says.
 pub const MAX_FRAME_BYTES: usize = 64 << 20;
 

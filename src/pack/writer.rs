@@ -30,7 +30,8 @@ impl PreparedFrame {
         let raw = match objects {
             [(_, _, one)] => *one,
             several => {
-                raw = several.iter().flat_map(|(_, _, bytes)| bytes.iter().copied()).collect();
+                let parts: Vec<&[u8]> = several.iter().map(|(_, _, bytes)| *bytes).collect();
+                raw = parts.concat();
                 &raw
             }
         };

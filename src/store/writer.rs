@@ -15,7 +15,7 @@ use super::slot::Slot;
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, random_name};
 use crate::journal::encode_record;
-use crate::pack::compression::{CAPTURE_LEVEL, MAX_FRAME_BYTES};
+use crate::pack::compression::{BULK_LEVEL, CAPTURE_LEVEL, MAX_FRAME_BYTES};
 use crate::pack::format::{MAX_CHAIN_POSITION, ObjectKind, ObjectName, Prefix};
 use crate::pack::{PackWriter, PreparedFrame};
 use crate::run_record::RunRecord;
@@ -54,6 +54,7 @@ pub struct Writer<'s> {
     new_bytes: u64,
     new_packs: Vec<String>,
     recent: RecentVersions,
+    level: i32,
 }
 
 impl Store {
@@ -80,6 +81,7 @@ impl Store {
             new_bytes: 0,
             new_packs: Vec::new(),
             recent: RecentVersions::default(),
+            level: CAPTURE_LEVEL,
         })
     }
 }
@@ -141,7 +143,11 @@ impl<'s> Writer<'s> {
         self.added.insert((kind, id));
         self.pending_bytes += bytes.len();
         self.pending.push(Pending { kind, id, bytes, older });
-        if self.pending_bytes >= PENDING_BYTES { self.write_pending() } else { Ok(()) }
+        if self.pending_bytes < PENDING_BYTES {
+            return Ok(());
+        }
+        self.level = BULK_LEVEL;
+        self.write_pending()
     }
 
     /// Gives the slot back, for a writer that goes on in it.
@@ -174,16 +180,16 @@ impl<'s> Writer<'s> {
         }
         let solid: Vec<Vec<&Pending>> = contents.groups.into_iter().chain(trees.groups).collect();
         // The frames that take longest come first, so that no core is left waiting for one at the end.
-        let (store, recent) = (self.store, &self.recent);
+        let (store, recent, level) = (self.store, &self.recent, self.level);
         let is_small =
             pending.len() <= SMALL_OBJECTS && pending.iter().map(|o| o.bytes.len()).sum::<usize>() <= SMALL_BYTES;
         let (frames, bases): (Vec<PreparedFrame>, Vec<Option<Version>>) = if is_small {
             // To call up the other cores takes longer than that.
-            let solid = solid.iter().map(|group| (solid_frame(group), None));
-            solid.chain(single.iter().map(|object| difference_frame(store, recent, object))).unzip()
+            let solid = solid.iter().map(|group| (solid_frame(group, level), None));
+            solid.chain(single.iter().map(|object| difference_frame(store, recent, object, level))).unzip()
         } else {
-            let solid = solid.par_iter().map(|group| (solid_frame(group), None));
-            solid.chain(single.par_iter().map(|object| difference_frame(store, recent, object))).unzip()
+            let solid = solid.par_iter().map(|group| (solid_frame(group, level), None));
+            solid.chain(single.par_iter().map(|object| difference_frame(store, recent, object, level))).unzip()
         };
         if is_small {
             let stored = frames.iter().zip(bases).skip(solid.len());
@@ -280,22 +286,26 @@ impl<'p> SolidGroups<'p> {
     }
 }
 
-fn solid_frame(group: &[&Pending]) -> PreparedFrame {
+fn solid_frame(group: &[&Pending], level: i32) -> PreparedFrame {
     let objects: Vec<_> = group.iter().map(|o| (o.kind, o.id, o.bytes.as_slice())).collect();
-    PreparedFrame::new(&objects, Prefix::None, &[], 0, CAPTURE_LEVEL)
+    PreparedFrame::new(&objects, Prefix::None, &[], 0, level)
 }
 
 /// Compresses an object as a difference to an older version, or by itself where that cannot be read; and that version.
-fn difference_frame(store: &Store, recent: &RecentVersions, object: &Pending) -> (PreparedFrame, Option<Version>) {
+fn difference_frame(
+    store: &Store,
+    recent: &RecentVersions,
+    object: &Pending,
+    level: i32,
+) -> (PreparedFrame, Option<Version>) {
     let new = [(object.kind, object.id, object.bytes.as_slice())];
-    let frame =
-        |key, base: &[u8], position| PreparedFrame::new(&new, Prefix::Anywhere(key), base, position, CAPTURE_LEVEL);
+    let frame = |key, base: &[u8], position| PreparedFrame::new(&new, Prefix::Anywhere(key), base, position, level);
     if let Some((base, position)) = object.older.and_then(|older| recent.base(object.kind, older)) {
         return (frame(base.id.key(), &base.content, position), Some(base.clone()));
     }
     match object.older.and_then(|older| choose_base(store, object.kind, older)) {
         Some((base, position)) => (frame(base.id.key(), &base.content, position), Some(base)),
-        None => (solid_frame(&[object]), None),
+        None => (solid_frame(&[object], level), None),
     }
 }
 

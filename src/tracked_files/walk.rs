@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ignore::{DirEntry, WalkBuilder};
+use ignore::{DirEntry, WalkBuilder, WalkState};
 
 use super::Selection;
 use crate::run_record::{LeftOut, LeftOutReason, TrackedBy};
@@ -16,6 +17,8 @@ pub const IGNORE_FILE: &str = ".runsnapignore";
 pub const IGNORE_FILES: [&str; 2] = [".gitignore", IGNORE_FILE];
 /// Names that are never part of a snapshot.
 const NEVER: [&str; 3] = [".git", ".runsnap", "__pycache__"];
+/// More threads do not list folders more quickly.
+const MAX_THREADS: usize = 4;
 /// Where a run's folder has its manifest.
 pub const MANIFEST_PATH: &str = "metadata/manifest.json";
 /// What a manifest says it is.
@@ -57,7 +60,7 @@ pub fn walk(root: &Path, folder: &Path, store: Option<&Path>, rules: IgnoreRules
         // Ignore files above the folder count as far as git looks for them: up to the top of its work tree.
         .parents(honoured && inside_git)
         .follow_links(false)
-        .sort_by_file_name(std::ffi::OsStr::cmp)
+        .threads(std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_THREADS)))
         .filter_entry(move |entry| match left_out_by(entry, &start, store.as_deref()) {
             None => true,
             Some(marker) => {
@@ -68,13 +71,45 @@ pub fn walk(root: &Path, folder: &Path, store: Option<&Path>, rules: IgnoreRules
     if honoured {
         builder.add_custom_ignore_filename(IGNORE_FILE);
     }
-    for entry in builder.build() {
+    let (send, parts) = std::sync::mpsc::channel();
+    builder.build_parallel().run(|| {
+        let mut part = Part { selection: Selection::new(TrackedBy::Tree), send: send.clone() };
+        Box::new(move |entry| {
+            part.take(root, folder, entry);
+            WalkState::Continue
+        })
+    });
+    drop(send);
+    for part in parts {
+        selection.files.extend(part.files);
+        selection.left_out.extend(part.left_out);
+        selection.warnings.extend(part.warnings);
+        selection.folders.extend(part.folders);
+        selection.has_problems |= part.has_problems;
+    }
+    // Which thread found what is chance.
+    selection.left_out.sort();
+    selection.warnings.sort();
+    selection.folders.sort();
+    selection.conditions = std::mem::take(&mut markers.lock().unwrap_or_else(PoisonError::into_inner));
+    selection
+}
+
+/// What one thread finds; handed over when the thread is done.
+struct Part {
+    selection: Selection,
+    send: Sender<Selection>,
+}
+
+impl Part {
+    fn take(&mut self, root: &Path, folder: &Path, entry: Result<DirEntry, ignore::Error>) {
+        let selection = &mut self.selection;
         match entry {
             Ok(entry) => {
                 if let Some(error) = entry.error() {
                     selection.warnings.push(format!("Ignore rules: {error}"));
                 }
-                take(&mut selection, root, &entry);
+                take(selection, root, &entry);
             }
             Err(error) => match error_path(&error).and_then(|path| relative(root, &path)) {
                 Some(path) => selection.left_out.push(LeftOut {
@@ -86,8 +121,14 @@ pub fn walk(root: &Path, folder: &Path, store: Option<&Path>, rules: IgnoreRules
             },
         }
     }
-    selection.conditions = std::mem::take(&mut markers.lock().unwrap_or_else(PoisonError::into_inner));
-    selection
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let found = std::mem::replace(&mut self.selection, Selection::new(TrackedBy::Tree));
+        // Whoever waits for it is there until all threads are done.
+        let _ = self.send.send(found);
+    }
 }
 
 fn plain(error: &std::io::Error) -> String {

@@ -9,6 +9,7 @@ pub mod stamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use stamp::{Below, Horizon, Kind};
 
 use super::take_files::FolderTrees;
@@ -24,6 +25,8 @@ use crate::tracked_path::{TrackedPath, name_bytes};
 
 /// From this many files on they are looked at by two threads: to start one takes as long as some hundred looks.
 const PARALLEL_FILES: usize = 1024;
+/// From this many folders on they are listed by all cores.
+const PARALLEL_FOLDERS: usize = 128;
 /// A state is not kept anew for fewer files that would have to be read again.
 const MAX_UNTRUSTED: usize = 8;
 
@@ -385,7 +388,8 @@ impl Structure {
             conditions.extend(IGNORE_FILES.iter().chain(&[".git"]).map(|name| ancestor.join(name)));
         }
         conditions.push(root.join(".git"));
-        for folder in &selection.folders {
+        let list = |folder: &PathBuf| -> Option<(FolderState, Vec<PathBuf>)> {
+            let mut rules = Vec::new();
             let path = folder.strip_prefix(root).ok()?;
             let path = if path.as_os_str().is_empty() { None } else { Some(TrackedPath::from_path(path)?) };
             let bytes = path.as_ref().map_or(&[][..], TrackedPath::as_bytes);
@@ -395,10 +399,19 @@ impl Structure {
                 let is_rule = IGNORE_FILES.iter().any(|rule| rule.as_bytes() == name);
                 let file = if is_rule { TrackedPath::in_folder(path.as_ref(), name) } else { None };
                 if file.is_some_and(|file| !selection.files.contains_key(&file)) {
-                    conditions.extend(std::str::from_utf8(name).ok().map(|name| folder.join(name)));
+                    rules.extend(std::str::from_utf8(name).ok().map(|name| folder.join(name)));
                 }
             })?;
-            structure.folders.push(FolderState { path, stamp: look.trusted(), names });
+            Some((FolderState { path, stamp: look.trusted(), names }, rules))
+        };
+        let listed: Option<Vec<_>> = if selection.folders.len() < PARALLEL_FOLDERS {
+            selection.folders.iter().map(list).collect()
+        } else {
+            selection.folders.par_iter().map(list).collect()
+        };
+        for (folder, rules) in listed? {
+            structure.folders.push(folder);
+            conditions.extend(rules);
         }
         structure.folders.sort_by(|a, b| a.path.cmp(&b.path));
         for path in conditions {
