@@ -1,13 +1,17 @@
-//! list: reading a few thousand runs, filtering and sorting them, and finding one of them.
+//! list: opening a store of a million runs, filtering and sorting them, and finding one of them.
+//!
+//! `RUNSNAP_BENCH_RUNS` sets another number of runs: to make a million takes minutes.
 
 mod support;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use runsnap::entry_point::{EntryPoint, EntryPointKind, FoundBy};
 use runsnap::id::{ObjectId, RunId, random_bytes};
 use runsnap::operations::find_run::find_run;
+use runsnap::operations::gc::{GcOptions, gc};
 use runsnap::operations::list::{ListOptions, list};
 use runsnap::operations::run_filter::{Filter, parse_sort};
 use runsnap::run_record::{FileStatus, Project, RunRecord, RunStart, RunUpdate, TrackedBy, now};
@@ -16,9 +20,15 @@ use runsnap::tracked_path::TrackedPath;
 use serde_json::{Map, Value, json};
 use support::Numbers;
 
-const RUNS: u64 = 4_000;
+/// The runs, unless the environment says otherwise.
+const RUNS: u64 = 1_000_000;
 /// Runs are recorded in batches of this many.
 const BATCH: u64 = 500;
+
+fn number_of_runs() -> u64 {
+    let set = std::env::var("RUNSNAP_BENCH_RUNS").ok().and_then(|runs| runs.parse().ok());
+    set.unwrap_or(RUNS).next_multiple_of(BATCH)
+}
 
 fn mapping(pairs: &[(&str, Value)]) -> Map<String, Value> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
@@ -70,16 +80,19 @@ fn lists(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (store, _) = Store::init(&folder.path().join("store")).expect("a new store");
     let mut numbers = Numbers(3);
-    for batch in 0..RUNS / BATCH {
+    let count = number_of_runs();
+    for batch in 0..count / BATCH {
         let records: Vec<RunRecord> = (0..BATCH).flat_map(|n| records(batch * BATCH + n, &mut numbers)).collect();
         store.writer().and_then(|mut writer| writer.commit(&records)).expect("recorded");
     }
+    gc(&store, GcOptions { dry_run: false, patience: Duration::ZERO }, &()).expect("merged");
+    let store = Store::open(&folder.path().join("store")).expect("opens");
     let mut group = criterion.benchmark_group("list");
     group.sampling_mode(SamplingMode::Flat);
-    group.throughput(Throughput::Elements(RUNS));
+    group.throughput(Throughput::Elements(count));
 
-    group.bench_function("read all runs", |bencher| {
-        bencher.iter(|| assert_eq!(store.runs().expect("readable").len() as u64, RUNS));
+    group.bench_function("open all runs", |bencher| {
+        bencher.iter(|| assert_eq!(store.runs().expect("readable").len() as u64, count));
     });
 
     let runs = store.runs().expect("readable");
