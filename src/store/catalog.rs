@@ -216,7 +216,9 @@ impl Catalog {
 
     /// The places of all objects with a key, as far as index and overlay know.
     pub fn places_by_key(&self, key: u64) -> Vec<Place> {
-        let answer = locked(&self.index).as_ref().map(|index| index.places(key));
+        // The index of most stores has no pack in it: then it has nothing to say of an object either.
+        let is_indexed = !self.read_state().indexed.is_empty();
+        let answer = if is_indexed { locked(&self.index).as_ref().map(|index| index.places(key)) } else { None };
         let from_index = match answer {
             Some(Ok(places)) => places,
             Some(Err(_)) => {

@@ -11,6 +11,7 @@ mod merge_runs;
 mod merge_sweep;
 mod objects;
 mod reachable;
+mod read_chunks;
 mod run_files;
 mod run_index;
 mod run_join;
