@@ -78,11 +78,15 @@ pub fn restore(store: &Store, run: &Run, options: &RestoreOptions, progress: &dy
     store.read_chunks(&ids, |number, content| {
         let Some((id, files)) = by_content.get(number) else { return };
         for file in files {
-            match &content {
+            match content {
+                // No object has no bytes: an empty file is in no pack.
+                Err(_) if file.bytes == 0 && *id == ObjectId::of(&[]) => {
+                    note(file.path, 0, target.write(file.path, file.executable, existing, &[]));
+                }
                 Ok(content) if content.len() as u64 == file.bytes => {
                     note(file.path, file.bytes, target.write(file.path, file.executable, existing, content));
                 }
-                // It has several chunks, or none, or cannot be read: then that is found out again, and why.
+                // It has several chunks, or cannot be read: then that is found out again, and why.
                 _ => of_pieces.lock().unwrap_or_else(PoisonError::into_inner).push((*id, file)),
             }
         }

@@ -22,20 +22,25 @@ pub const MERGE_LEVEL: i32 = 12;
 /// The zstd level of `gc`: the best that pays. Level 22 takes twice the time for half a percent.
 pub const COMPACT_LEVEL: i32 = 19;
 
-/// The windowLog of the longest window that is written: 8 MiB.
+/// The windowLog of frames of short files, 4 MiB, and of long ones, 8 MiB: several versions of one stand in it.
 ///
-/// Whoever decodes a part of a long frame goes through no more memory than this, which stays in the processor's cache: a
-/// history of 50 MB takes 7 ms so and 55 ms with all of it laid out. Versions that stand side by side are all the same
-/// found in it, up to 4 MiB each.
-const MAX_WINDOW_LOG: u32 = 23;
-
-/// Behind a longer prefix, the window has to reach further.
+/// Whoever wants a part of a long frame decodes it through no more memory than this, which stays in the processor's cache:
+/// a history of 50 MB takes 7 ms so, and 55 ms with all of it laid out. Windows without bounds store 1 % less.
+const WINDOW_LOG: u32 = 22;
+const LONG_WINDOW_LOG: u32 = 23;
+/// Longer files are long.
+const LONG_FILE_BYTES: usize = 1 << 20;
+/// Behind a longer prefix the window has to reach further.
 const MAX_PREFIX_BYTES: usize = 4 << 20;
 
-/// The windowLog that covers prefix and content together, as far as that pays.
-fn window_log(prefix: usize, raw: usize) -> u32 {
-    let longest = if prefix > MAX_PREFIX_BYTES { MAX_READ_WINDOW_LOG } else { MAX_WINDOW_LOG };
-    (usize::BITS - (prefix + raw).max(1024).leading_zeros()).clamp(10, longest)
+/// The windowLog that covers prefix and content together, as far as that pays; `longest` is the longest file in it.
+fn window_log(prefix: usize, raw: usize, longest: usize) -> u32 {
+    let most = match longest.max(prefix) {
+        ..=LONG_FILE_BYTES => WINDOW_LOG,
+        ..=MAX_PREFIX_BYTES => LONG_WINDOW_LOG,
+        _ => MAX_READ_WINDOW_LOG,
+    };
+    (usize::BITS - (prefix + raw).max(1024).leading_zeros()).clamp(10, most)
 }
 
 /// The windowLog of the longest window that is read.
@@ -43,16 +48,21 @@ const MAX_READ_WINDOW_LOG: u32 = 27;
 
 /// Compresses `raw` against `prefix` (empty for none). `None` where the result would not be smaller.
 pub fn compress(raw: &[u8], prefix: &[u8], level: i32) -> Option<Vec<u8>> {
-    try_compress(raw, prefix, level).filter(|out| out.len() < raw.len())
+    compress_files(raw, prefix, level, raw.len())
+}
+
+/// Compresses `raw`, which consists of files of which the longest has `longest` bytes, as [`compress`] does.
+pub fn compress_files(raw: &[u8], prefix: &[u8], level: i32, longest: usize) -> Option<Vec<u8>> {
+    try_compress(raw, prefix, level, longest).filter(|out| out.len() < raw.len())
 }
 
 /// Compresses `raw`, whether or not that makes it smaller.
 pub fn compress_always(raw: &[u8], level: i32) -> Vec<u8> {
     // zstd fails for want of memory alone, or for parameters out of range.
-    try_compress(raw, &[], level).expect("zstd compresses anything into a buffer of its bound")
+    try_compress(raw, &[], level, raw.len()).expect("zstd compresses anything into a buffer of its bound")
 }
 
-fn try_compress(raw: &[u8], prefix: &[u8], level: i32) -> Option<Vec<u8>> {
+fn try_compress(raw: &[u8], prefix: &[u8], level: i32, longest: usize) -> Option<Vec<u8>> {
     let mut context = CCtx::create();
     let mut parameters = vec![
         CParameter::CompressionLevel(level),
@@ -64,7 +74,7 @@ fn try_compress(raw: &[u8], prefix: &[u8], level: i32) -> Option<Vec<u8>> {
     let bytes = prefix.len() + raw.len();
     // A level's own window is smaller than a large frame, and always too small for a prefix before one.
     if !prefix.is_empty() || bytes > LARGE_BYTES {
-        parameters.push(CParameter::WindowLog(window_log(prefix.len(), raw.len())));
+        parameters.push(CParameter::WindowLog(window_log(prefix.len(), raw.len(), longest)));
     }
     for parameter in parameters {
         context.set_parameter(parameter).ok()?;
@@ -123,11 +133,10 @@ impl<'f> FrameDecoder<'f> {
         Ok(Self { context, stored: InBuffer::around(stored), unwanted: Vec::new(), ended: false })
     }
 
-    /// The next `bytes` bytes; the caller has held the number against a limit.
-    pub fn read(&mut self, bytes: usize) -> Result<Vec<u8>, String> {
-        let mut out = vec![0; bytes];
-        self.fill(&mut out)?;
-        Ok(out)
+    /// Puts the next `bytes` bytes into `out` and nothing else; the caller has held the number against a limit.
+    pub fn read(&mut self, bytes: usize, out: &mut Vec<u8>) -> Result<(), String> {
+        out.resize(bytes, 0);
+        self.fill(out)
     }
 
     /// Passes over the next `bytes` bytes.
@@ -197,13 +206,16 @@ mod tests {
             let stored = compress_with(&raw, prefix);
             let mut decoder = FrameDecoder::new(&stored, prefix).expect("begins");
             decoder.skip(1000).expect("skips");
-            assert_eq!(decoder.read(500).expect("reads"), raw[1000..1500]);
+            let mut piece = vec![1; 700];
+            decoder.read(500, &mut piece).expect("reads");
+            assert_eq!(piece, raw[1000..1500]);
             decoder.skip(300_000).expect("skips");
-            assert_eq!(decoder.read(raw.len() - 301_500).expect("reads"), raw[301_500..]);
+            decoder.read(raw.len() - 301_500, &mut piece).expect("reads");
+            assert_eq!(piece, raw[301_500..]);
             decoder.finish().expect("is at its end");
             let mut decoder = FrameDecoder::new(&stored, prefix).expect("begins");
             decoder.skip(raw.len() - 1).expect("skips");
-            assert!(decoder.read(2).is_err(), "more than there is");
+            assert!(decoder.read(2, &mut piece).is_err(), "more than there is");
             let mut decoder = FrameDecoder::new(&stored, prefix).expect("begins");
             decoder.skip(raw.len() - 1).expect("skips");
             assert!(decoder.finish().is_err(), "it goes on");
@@ -214,18 +226,20 @@ mod tests {
             decoder.skip(raw.len()).expect("skips");
             assert!(decoder.finish().is_err(), "something stands behind it");
         }
-        assert!(FrameDecoder::new(b"not zstd", &[]).expect("begins").read(1).is_err());
+        assert!(FrameDecoder::new(b"not zstd", &[]).expect("begins").read(1, &mut Vec::new()).is_err());
     }
 
     fn compress_with(raw: &[u8], prefix: &[u8]) -> Vec<u8> {
-        try_compress(raw, prefix, 3).expect("compresses")
+        try_compress(raw, prefix, 3, raw.len()).expect("compresses")
     }
 
     #[test]
     fn windows_end_at_their_limit_except_behind_a_long_prefix() {
-        assert_eq!(window_log(0, 500), 10);
-        assert_eq!(window_log(MAX_PREFIX_BYTES, 16 << 20), MAX_WINDOW_LOG);
-        assert_eq!(window_log(MAX_PREFIX_BYTES + 1, 16 << 20), 25);
+        assert_eq!(window_log(0, 500, 500), 10);
+        assert_eq!(window_log(0, 16 << 20, LONG_FILE_BYTES), WINDOW_LOG);
+        assert_eq!(window_log(0, 16 << 20, LONG_FILE_BYTES + 1), LONG_WINDOW_LOG);
+        assert_eq!(window_log(MAX_PREFIX_BYTES, 16 << 20, 5), LONG_WINDOW_LOG);
+        assert_eq!(window_log(MAX_PREFIX_BYTES + 1, 16 << 20, 5), 25);
     }
 
     #[test]

@@ -210,22 +210,23 @@ impl Pack {
     }
 
     /// Decodes a stored frame in [`Codec::Zstd`] as far as the last of `wanted`, which are places in [`Pack::objects`] in
-    /// ascending order, and hands over the bytes of these, unchecked; `sink` says whether it wants more.
+    /// ascending order, and hands over the bytes of these, unchecked; `sink` may take them away, and says whether it wants more.
     pub fn decode_objects(
         &self,
         frame: &Frame,
         stored: &[u8],
         prefix: &[u8],
         wanted: impl Iterator<Item = usize>,
-        mut sink: impl FnMut(usize, Vec<u8>) -> bool,
+        mut sink: impl FnMut(usize, &mut Vec<u8>) -> bool,
     ) -> Result<(), String> {
         let mut decoder = FrameDecoder::new(stored, prefix)?;
-        let mut at = 0;
+        let (mut at, mut bytes) = (0, Vec::new());
         for ordinal in wanted {
             let object = self.objects.get(ordinal).ok_or("an object that is not in the table")?;
             decoder.skip(object.offset.checked_sub(at).ok_or("objects out of order")?)?;
             at = object.offset.saturating_add(object.bytes);
-            if !sink(ordinal, decoder.read(object.bytes)?) {
+            decoder.read(object.bytes, &mut bytes)?;
+            if !sink(ordinal, &mut bytes) {
                 return Ok(());
             }
         }

@@ -93,6 +93,25 @@ impl FrameCache {
     }
 }
 
+/// Bytes on their way out of a frame.
+pub(super) enum Handed<'b> {
+    /// They share the memory of their frame.
+    Kept(ObjectBytes),
+    /// The next ones come in the same memory.
+    Once(&'b [u8]),
+}
+
+impl Deref for Handed<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Kept(bytes) => bytes,
+            Self::Once(bytes) => bytes,
+        }
+    }
+}
+
 /// Whether a frame is decoded no further than to what is wanted of it: where that is more than a matter of a few
 /// milliseconds.
 pub(super) fn is_long(frame: &Frame) -> bool {
@@ -137,14 +156,14 @@ impl Store {
         pack: &Arc<Pack>,
         frame: &Frame,
         wanted: &[usize],
-        sink: &mut dyn FnMut(usize, Vec<u8>),
+        sink: &mut dyn FnMut(usize, &mut Vec<u8>),
     ) -> Result<()> {
         let storage = &*self.storage;
         let stored = pack.read_stored(storage, frame)?;
         let damaged = |reason: String| pack.damaged(storage, frame, &reason);
         let all = || wanted.iter().copied();
         if frame.prefix == Prefix::None {
-            let every = |ordinal, bytes| {
+            let every = |ordinal, bytes: &mut Vec<u8>| {
                 sink(ordinal, bytes);
                 true
             };
@@ -155,10 +174,10 @@ impl Store {
         let with_first = || (!begins_with_first).then_some(first).into_iter().chain(all());
         self.with_base(pack, frame, |prefix| {
             let mut is_right = false;
-            let checked = |ordinal, bytes: Vec<u8>| {
+            let checked = |ordinal, bytes: &mut Vec<u8>| {
                 // The first object tells whether it is the right base: nothing is handed over before it does.
                 if ordinal == first {
-                    is_right = pack.objects.get(first).is_some_and(|object| object.is_hash_of(&bytes));
+                    is_right = pack.objects.get(first).is_some_and(|object| object.is_hash_of(bytes));
                 }
                 if is_right && (ordinal != first || begins_with_first) {
                     sink(ordinal, bytes);
@@ -210,9 +229,9 @@ impl Store {
         }
         if known.whole.is_none() && known.objects.is_empty() && is_long(frame) {
             // One object is wanted of a frame more often than many. Who comes a second time gets the frame decoded whole.
-            let mut found = None;
-            self.decode_objects(pack, frame, &[place.ordinal], &mut |_, bytes| found = Some(bytes))?;
-            let bytes = ObjectBytes::from(found.unwrap_or_default());
+            let mut found = Vec::new();
+            self.decode_objects(pack, frame, &[place.ordinal], &mut |_, bytes| found = std::mem::take(bytes))?;
+            let bytes = ObjectBytes::from(found);
             known.objects.insert(place.ordinal, bytes.clone());
             self.frames.count(pack, frame, bytes.len());
             return Ok(bytes);
@@ -249,15 +268,16 @@ impl Store {
         pack: &Arc<Pack>,
         frame: usize,
         wanted: &[usize],
-        sink: &mut dyn FnMut(usize, &ObjectBytes),
+        sink: &mut dyn FnMut(usize, Handed<'_>),
     ) -> Result<()> {
         let found = pack.frames.get(frame).ok_or_else(|| Error::damaged(&pack.path, "a frame beyond the table"))?;
         let is_whole = || locked(&self.frames.cell(pack, found)).whole.is_some();
         if is_long(found) && !is_whole() {
-            return self.decode_objects(pack, found, wanted, &mut |ordinal, bytes| sink(ordinal, &bytes.into()));
+            return self.decode_objects(pack, found, wanted, &mut |ordinal, bytes| sink(ordinal, Handed::Once(bytes)));
         }
         for ordinal in wanted {
-            sink(*ordinal, &self.bytes_at(&Place { pack: Arc::clone(pack), ordinal: *ordinal })?);
+            let bytes = self.bytes_at(&Place { pack: Arc::clone(pack), ordinal: *ordinal })?;
+            sink(*ordinal, Handed::Kept(bytes));
         }
         Ok(())
     }

@@ -2,14 +2,15 @@
 //! on while it is still being decoded.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::Scope;
 
 use super::Store;
-use super::catalog::Place;
-use super::objects::{ObjectBytes, is_long};
+use super::catalog::{Place, locked};
+use super::objects::{Handed, ObjectBytes, is_long};
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
 use crate::pack::format::{ObjectKind, Prefix};
@@ -18,8 +19,9 @@ use crate::pack::{Frame, Pack};
 /// So many bytes, or so many chunks, are handed on together: a file is often shorter than what it costs to wake a thread.
 const BATCH_BYTES: usize = 256 << 10;
 const BATCH_CHUNKS: usize = 16;
-/// While so many bytes wait for a thread, the one that decodes takes care of them itself.
-const MAX_WAITING_BYTES: usize = 32 << 20;
+/// While so many bytes wait for a thread, the one that decodes takes care of them itself: few enough to stay in the
+/// processor's cache.
+const MAX_WAITING_BYTES: usize = 2 << 20;
 
 /// What is wanted of one frame.
 struct Group {
@@ -39,11 +41,43 @@ impl Group {
     }
 }
 
-/// Decoded, not checked yet.
+/// Chunks that have been decoded and not checked yet.
+#[derive(Default)]
+struct Batch {
+    chunks: Vec<Chunk>,
+    /// The bytes of those that share no memory with a decoded frame.
+    copied: Vec<u8>,
+    bytes: usize,
+}
+
 struct Chunk {
     number: usize,
     place: Place,
-    bytes: ObjectBytes,
+    bytes: ChunkBytes,
+}
+
+enum ChunkBytes {
+    Kept(ObjectBytes),
+    Copied(Range<usize>),
+}
+
+impl Batch {
+    fn push(&mut self, number: usize, place: &Place, bytes: &Handed<'_>) {
+        self.bytes += bytes.len();
+        let bytes = match bytes {
+            Handed::Kept(bytes) => ChunkBytes::Kept(bytes.clone()),
+            Handed::Once(bytes) => {
+                let start = self.copied.len();
+                self.copied.extend_from_slice(bytes);
+                ChunkBytes::Copied(start..self.copied.len())
+            }
+        };
+        self.chunks.push(Chunk { number, place: place.clone(), bytes });
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= BATCH_BYTES || self.chunks.len() >= BATCH_CHUNKS
+    }
 }
 
 struct Reading<'r, S> {
@@ -51,15 +85,17 @@ struct Reading<'r, S> {
     ids: &'r [ObjectId],
     sink: &'r S,
     waiting: AtomicUsize,
+    /// Memory of batches that are done: what has just been used is quicker than what the system would have to clear.
+    memory: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Store {
     /// Reads the chunks with these ids and hands each to `sink`, with its place in `ids`, on several threads at once.
     ///
     /// What no table that is known has is not looked for any further: it may be the id of a file of several chunks.
-    pub fn read_chunks<S: Fn(usize, Result<ObjectBytes>) + Sync>(&self, ids: &[ObjectId], sink: S) {
+    pub fn read_chunks<S: Fn(usize, Result<&[u8]>) + Sync>(&self, ids: &[ObjectId], sink: S) {
         let (groups, astray) = self.group_by_frame(ids);
-        let reading = Reading { store: self, ids, sink: &sink, waiting: AtomicUsize::new(0) };
+        let reading = Reading { store: self, ids, sink: &sink, waiting: AtomicUsize::new(0), memory: Mutex::default() };
         let reading = &reading;
         rayon::scope(|writes| {
             // Those that others may be differences to come first.
@@ -131,31 +167,29 @@ impl Store {
     }
 }
 
-impl<'r, S: Fn(usize, Result<ObjectBytes>) + Sync> Reading<'r, S> {
+impl<S: Fn(usize, Result<&[u8]>) + Sync> Reading<'_, S> {
     /// Decodes one frame, and leaves what comes out of it to the threads that have nothing to do.
     fn read_group<'s>(&'s self, group: &Group, writes: &Scope<'s>) {
-        let mut batch: Vec<Chunk> = Vec::new();
-        let mut bytes_in_batch = 0;
+        let mut batch = self.batch();
         let mut wanted = group.wanted.iter().peekable();
-        let mut take = |ordinal: usize, bytes: &ObjectBytes| {
+        let mut take = |ordinal: usize, bytes: Handed<'_>| {
             let place = Place { pack: Arc::clone(&group.pack), ordinal };
             // One object may be wanted under several numbers, and as a base besides.
             while let Some((_, number)) = wanted.next_if(|(wanted, _)| *wanted == ordinal) {
                 match number {
-                    Some(number) => batch.push(Chunk { number: *number, place: place.clone(), bytes: bytes.clone() }),
-                    None => self.store.keep(&place, bytes.clone()),
+                    Some(number) => batch.push(*number, &place, &bytes),
+                    None => self.store.keep(&place, bytes.to_vec().into()),
                 }
             }
-            bytes_in_batch += bytes.len();
-            if bytes_in_batch >= BATCH_BYTES || batch.len() >= BATCH_CHUNKS {
-                self.hand_on(std::mem::take(&mut batch), std::mem::take(&mut bytes_in_batch), writes);
+            if batch.is_full() {
+                self.hand_on(std::mem::replace(&mut batch, self.batch()), writes);
             }
         };
         let mut ordinals: Vec<usize> = group.wanted.iter().map(|(ordinal, _)| *ordinal).collect();
         ordinals.dedup();
         // What it does not hand over, for whatever reason, is looked for elsewhere.
         let _ = self.store.decode_or_recall(&group.pack, group.frame, &ordinals, &mut take);
-        self.hand_on(batch, bytes_in_batch, writes);
+        self.hand_on(batch, writes);
         for (_, number) in wanted {
             if let Some(number) = *number {
                 writes.spawn(move |_| self.read_alone(number));
@@ -163,29 +197,42 @@ impl<'r, S: Fn(usize, Result<ObjectBytes>) + Sync> Reading<'r, S> {
         }
     }
 
-    fn hand_on<'s>(&'s self, batch: Vec<Chunk>, bytes: usize, writes: &Scope<'s>) {
-        let finish = move || {
-            for chunk in batch {
-                match self.store.check(&chunk.place, &chunk.bytes) {
-                    Ok(_) => (self.sink)(chunk.number, Ok(chunk.bytes)),
-                    Err(_) => self.read_alone(chunk.number),
-                }
-            }
-        };
-        if self.waiting.fetch_add(bytes, Ordering::Relaxed) > MAX_WAITING_BYTES {
-            finish();
-            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+    fn batch(&self) -> Batch {
+        Batch { copied: locked(&self.memory).pop().unwrap_or_default(), ..Batch::default() }
+    }
+
+    fn hand_on<'s>(&'s self, batch: Batch, writes: &Scope<'s>) {
+        if self.waiting.fetch_add(batch.bytes, Ordering::Relaxed) > MAX_WAITING_BYTES {
+            self.finish(batch);
         } else {
-            writes.spawn(move |_| {
-                finish();
-                self.waiting.fetch_sub(bytes, Ordering::Relaxed);
-            });
+            writes.spawn(move |_| self.finish(batch));
+        }
+    }
+
+    fn finish(&self, mut batch: Batch) {
+        for chunk in &batch.chunks {
+            let bytes = match &chunk.bytes {
+                ChunkBytes::Kept(bytes) => bytes,
+                ChunkBytes::Copied(range) => batch.copied.get(range.clone()).unwrap_or_default(),
+            };
+            match self.store.check(&chunk.place, bytes) {
+                Ok(_) => (self.sink)(chunk.number, Ok(bytes)),
+                Err(_) => self.read_alone(chunk.number),
+            }
+        }
+        self.waiting.fetch_sub(batch.bytes, Ordering::Relaxed);
+        batch.copied.clear();
+        if batch.copied.capacity() <= 2 * BATCH_BYTES {
+            locked(&self.memory).push(batch.copied);
         }
     }
 
     /// Reads one chunk wherever it is whole.
     fn read_alone(&self, number: usize) {
         let Some(id) = self.ids.get(number) else { return };
-        (self.sink)(number, self.store.object(ObjectKind::Chunk, *id));
+        match self.store.object(ObjectKind::Chunk, *id) {
+            Ok(bytes) => (self.sink)(number, Ok(&bytes)),
+            Err(error) => (self.sink)(number, Err(error)),
+        }
     }
 }
