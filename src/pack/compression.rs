@@ -22,7 +22,7 @@ pub const MERGE_LEVEL: i32 = 12;
 /// The zstd level of `gc`: the best that pays. Level 22 takes twice the time for half a percent.
 pub const COMPACT_LEVEL: i32 = 19;
 
-/// The windowLog of frames of short files, 4 MiB, and of long ones, 8 MiB: several versions of one stand in it.
+/// The windowLog of frames of short files, 4 MiB, and of several long ones, 8 MiB: some versions of one stand in it.
 ///
 /// Whoever wants a part of a long frame decodes it through no more memory than this, which stays in the processor's cache:
 /// a history of 50 MB takes 7 ms so, and 55 ms with all of it laid out. Windows without bounds store 1 % less.
@@ -33,9 +33,9 @@ const LONG_FILE_BYTES: usize = 1 << 20;
 /// Behind a longer prefix the window has to reach further.
 const MAX_PREFIX_BYTES: usize = 4 << 20;
 
-/// The windowLog that covers prefix and content together, as far as that pays; `longest` is the longest file in it.
-fn window_log(prefix: usize, raw: usize, longest: usize) -> u32 {
-    let most = match longest.max(prefix) {
+/// The windowLog that covers prefix and content together, as far as that pays; `typical` is as in [`compress_files`].
+fn window_log(prefix: usize, raw: usize, typical: usize) -> u32 {
+    let most = match typical.max(prefix) {
         ..=LONG_FILE_BYTES => WINDOW_LOG,
         ..=MAX_PREFIX_BYTES => LONG_WINDOW_LOG,
         _ => MAX_READ_WINDOW_LOG,
@@ -51,9 +51,10 @@ pub fn compress(raw: &[u8], prefix: &[u8], level: i32) -> Option<Vec<u8>> {
     compress_files(raw, prefix, level, raw.len())
 }
 
-/// Compresses `raw`, which consists of files of which the longest has `longest` bytes, as [`compress`] does.
-pub fn compress_files(raw: &[u8], prefix: &[u8], level: i32, longest: usize) -> Option<Vec<u8>> {
-    try_compress(raw, prefix, level, longest).filter(|out| out.len() < raw.len())
+/// Compresses `raw` as [`compress`] does. It consists of files of up to `typical` bytes, one longer file aside: that has no
+/// other version there that it could be a difference to.
+pub fn compress_files(raw: &[u8], prefix: &[u8], level: i32, typical: usize) -> Option<Vec<u8>> {
+    try_compress(raw, prefix, level, typical).filter(|out| out.len() < raw.len())
 }
 
 /// Compresses `raw`, whether or not that makes it smaller.
@@ -62,7 +63,7 @@ pub fn compress_always(raw: &[u8], level: i32) -> Vec<u8> {
     try_compress(raw, &[], level, raw.len()).expect("zstd compresses anything into a buffer of its bound")
 }
 
-fn try_compress(raw: &[u8], prefix: &[u8], level: i32, longest: usize) -> Option<Vec<u8>> {
+fn try_compress(raw: &[u8], prefix: &[u8], level: i32, typical: usize) -> Option<Vec<u8>> {
     let mut context = CCtx::create();
     let mut parameters = vec![
         CParameter::CompressionLevel(level),
@@ -74,7 +75,7 @@ fn try_compress(raw: &[u8], prefix: &[u8], level: i32, longest: usize) -> Option
     let bytes = prefix.len() + raw.len();
     // A level's own window is smaller than a large frame, and always too small for a prefix before one.
     if !prefix.is_empty() || bytes > LARGE_BYTES {
-        parameters.push(CParameter::WindowLog(window_log(prefix.len(), raw.len(), longest)));
+        parameters.push(CParameter::WindowLog(window_log(prefix.len(), raw.len(), typical)));
     }
     for parameter in parameters {
         context.set_parameter(parameter).ok()?;

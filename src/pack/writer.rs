@@ -39,9 +39,11 @@ impl PreparedFrame {
             name: ObjectName::of(kind, id),
             bytes: bytes.len() as u64,
         };
-        let longest = objects.iter().map(|(_, _, bytes)| bytes.len()).max().unwrap_or(0);
+        let mut lengths: Vec<usize> = objects.iter().map(|(_, _, bytes)| bytes.len()).collect();
+        lengths.sort_unstable();
+        let typical = lengths.iter().rev().take(2).min().copied().unwrap_or(0);
         let objects: Vec<_> = objects.iter().map(in_table).collect();
-        match compress_files(raw, prefix, level, longest) {
+        match compress_files(raw, prefix, level, typical) {
             Some(stored) => Self {
                 frame: TableFrame {
                     stored_bytes: stored.len() as u64,

@@ -97,8 +97,8 @@ impl FrameCache {
 pub(super) enum Handed<'b> {
     /// They share the memory of their frame.
     Kept(ObjectBytes),
-    /// The next ones come in the same memory.
-    Once(&'b [u8]),
+    /// The next ones come in the same memory, unless it is taken away.
+    Once(&'b mut Vec<u8>),
 }
 
 impl Deref for Handed<'_> {

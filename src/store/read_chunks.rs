@@ -173,6 +173,11 @@ impl<S: Fn(usize, Result<&[u8]>) + Sync> Reading<'_, S> {
         let mut batch = self.batch();
         let mut wanted = group.wanted.iter().peekable();
         let mut take = |ordinal: usize, bytes: Handed<'_>| {
+            let bytes = match bytes {
+                // To copy it would cost more than to do without its memory.
+                Handed::Once(bytes) if bytes.len() >= BATCH_BYTES => Handed::Kept(std::mem::take(bytes).into()),
+                other => other,
+            };
             let place = Place { pack: Arc::clone(&group.pack), ordinal };
             // One object may be wanted under several numbers, and as a base besides.
             while let Some((_, number)) = wanted.next_if(|(wanted, _)| *wanted == ordinal) {
