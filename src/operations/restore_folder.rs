@@ -113,12 +113,7 @@ mod platform {
             let unnamed = path.with_file_name(temporary_name());
             mkdirat(CWD, &unnamed, NEW_FOLDER).map_err(|e| failed(e.into()))?;
             let root = openat(CWD, &unnamed, FOLDER, Mode::empty()).map_err(|e| failed(e.into()))?;
-            Ok(Self {
-                path: path.to_owned(),
-                unnamed: Some(unnamed),
-                root: Arc::new(root),
-                open: Mutex::default(),
-            })
+            Ok(Self { path: path.to_owned(), unnamed: Some(unnamed), root: Arc::new(root), open: Mutex::default() })
         }
 
         /// Gives the folder its name, if it is new.
@@ -389,19 +384,66 @@ mod tests {
     #[test]
     fn a_name_that_is_taken_is_refused_and_the_first_file_stays() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let target = RestoreFolder::open(&folder.path().join("out"), false).expect("opens");
-        let write = |content: &'static [u8], existing| {
-            target.write(&path("d/model.py"), false, existing, content)
-        };
-        write(b"first", Existing::Refuse).expect("written");
-        let error = write(b"second", Existing::Refuse).expect_err("taken");
-        assert!(error.to_string().contains("two names of the snapshot are one"), "{error}");
-        assert!(target.link(&path("d/model.py"), b"x", Existing::Refuse).is_err());
-        let read = || std::fs::read(folder.path().join("out/d/model.py")).expect("there");
-        assert_eq!(read(), b"first");
-        write(b"third", Existing::Replace).expect("replaced");
+        let out = folder.path().join("out");
+        let read = || std::fs::read(out.join("d/model.py")).expect("there");
+        let files = |folder: &Path| folder.read_dir().expect("there").count();
+        // In a folder that is new, and in one that was there before.
+        for is_new in [true, false] {
+            if !is_new {
+                std::fs::remove_dir_all(&out).expect("there");
+                std::fs::create_dir(&out).expect("new");
+            }
+            let target = RestoreFolder::open(&out, false).expect("opens");
+            let write = |content: &[u8], existing| target.write(&path("d/model.py"), false, existing, content);
+            write(b"first", Existing::Refuse).expect("written");
+            let error = write(b"second", Existing::Refuse).expect_err("taken");
+            assert!(error.to_string().contains("two names of the snapshot are one"), "{error}");
+            let pieces = target.write_pieces(&path("d/model.py"), false, Existing::Refuse, |file| file.write(b"third"));
+            assert!(pieces.is_err());
+            assert!(target.link(&path("d/model.py"), b"x", Existing::Refuse).is_err());
+            target.finish().expect("named");
+            assert_eq!(read(), b"first");
+            assert_eq!(files(&out.join("d")), 1, "a temporary file is left");
+        }
+        let target = RestoreFolder::open(&out, true).expect("opens");
+        target.write(&path("d/model.py"), false, Existing::Replace, b"third").expect("replaced");
+        target.finish().expect("named");
         assert_eq!(read(), b"third");
-        assert_eq!(folder.path().join("out/d").read_dir().expect("there").count(), 1, "a temporary file is left");
+        assert_eq!(files(&out.join("d")), 1, "a temporary file is left");
+        assert_eq!(files(folder.path()), 1, "a temporary folder is left");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_new_folder_gets_its_name_last_and_takes_nobody_elses() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let out = folder.path().join("deep/out");
+        let target = RestoreFolder::open(&out, false).expect("opens");
+        target.write(&path("a.py"), true, Existing::Refuse, b"content").expect("written");
+        assert!(!out.exists(), "it has a name before it is complete");
+        std::fs::create_dir(&out).expect("new");
+        let error = target.finish().expect_err("somebody else's");
+        assert!(error.to_string().contains("it has been made meanwhile"), "{error}");
+        assert_eq!(out.read_dir().expect("there").count(), 0);
+    }
+
+    /// Whoever can write beside the folder finds it by its temporary name.
+    #[cfg(unix)]
+    #[test]
+    fn no_link_is_followed_that_appears_in_a_new_folder() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (out, elsewhere) = (folder.path().join("out"), folder.path().join("elsewhere"));
+        std::fs::create_dir(&elsewhere).expect("new");
+        let target = RestoreFolder::open(&out, false).expect("opens");
+        let is_temporary = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+        let mut beside = folder.path().read_dir().expect("there").map(|entry| entry.expect("an entry").path());
+        let unnamed = beside.find(is_temporary).expect("a folder with a temporary name");
+        std::os::unix::fs::symlink(&elsewhere, unnamed.join("d")).expect("made");
+        std::os::unix::fs::symlink(elsewhere.join("b.py"), unnamed.join("b.py")).expect("made");
+        for name in ["d/a.py", "b.py"] {
+            assert!(target.write(&path(name), false, Existing::Refuse, b"content").is_err(), "{name}");
+        }
+        assert_eq!(elsewhere.read_dir().expect("there").count(), 0);
     }
 
     #[test]

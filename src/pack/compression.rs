@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn windows_end_at_their_limit_except_behind_a_long_prefix() {
-        assert_eq!(window_log(0, 500, 500), 10);
+        assert_eq!(window_log(0, 500, 500), 11);
         assert_eq!(window_log(0, 16 << 20, LONG_FILE_BYTES), WINDOW_LOG);
         assert_eq!(window_log(0, 16 << 20, LONG_FILE_BYTES + 1), LONG_WINDOW_LOG);
         assert_eq!(window_log(MAX_PREFIX_BYTES, 16 << 20, 5), LONG_WINDOW_LOG);

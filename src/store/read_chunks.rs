@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rayon::Scope;
 
@@ -125,11 +125,7 @@ impl Store {
                 continue;
             };
             let group = groups.entry((place.pack.path.clone(), frame));
-            let group = group.or_insert_with(|| Group {
-                pack: Arc::clone(&place.pack),
-                frame,
-                wanted: Vec::new(),
-            });
+            let group = group.or_insert_with(|| Group { pack: Arc::clone(&place.pack), frame, wanted: Vec::new() });
             group.wanted.push((place.ordinal, Some(number)));
         }
         self.add_bases(&mut groups);
@@ -143,8 +139,11 @@ impl Store {
 
     /// Has long frames that are decoded anyway keep what others of the frames are differences to.
     fn add_bases(&self, groups: &mut HashMap<(String, usize), Group>) {
-        let mut waiting: Vec<(Arc<Pack>, usize)> =
-            groups.values().filter(|group| !group.is_alone()).map(|group| (Arc::clone(&group.pack), group.frame)).collect();
+        let mut waiting: Vec<(Arc<Pack>, usize)> = groups
+            .values()
+            .filter(|group| !group.is_alone())
+            .map(|group| (Arc::clone(&group.pack), group.frame))
+            .collect();
         let mut bases: Vec<Place> = Vec::new();
         while let Some((pack, frame)) = waiting.pop() {
             let Some(frame) = pack.frames.get(frame) else { continue };
