@@ -462,6 +462,17 @@ impl Store {
         Ok(())
     }
 
+    /// The content of a file in memory, not copied where it is in one piece.
+    pub fn content(&self, id: ObjectId, bytes: u64) -> Result<ObjectBytes> {
+        if !self.catalog.places(ObjectKind::Chunk, id).is_empty()
+            && let Ok(whole) = self.object(ObjectKind::Chunk, id)
+            && whole.len() as u64 == bytes
+        {
+            return Ok(whole);
+        }
+        self.file(id, bytes).map(ObjectBytes::from)
+    }
+
     /// The content of a file in memory.
     pub fn file(&self, id: ObjectId, bytes: u64) -> Result<Vec<u8>> {
         let mut content = Vec::new();
