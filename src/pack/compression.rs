@@ -36,8 +36,8 @@ const MAX_PREFIX_BYTES: usize = 4 << 20;
 /// The windowLog that covers prefix and content together, as far as that pays; `typical` is as in [`compress_files`].
 fn window_log(prefix: usize, raw: usize, typical: usize) -> u32 {
     let most = match typical.max(prefix) {
-        ..=LONG_FILE_BYTES => WINDOW_LOG,
-        ..=MAX_PREFIX_BYTES => LONG_WINDOW_LOG,
+        bytes if bytes <= LONG_FILE_BYTES => WINDOW_LOG,
+        bytes if bytes <= MAX_PREFIX_BYTES => LONG_WINDOW_LOG,
         _ => MAX_READ_WINDOW_LOG,
     };
     (usize::BITS - (prefix + raw).max(1024).leading_zeros()).clamp(10, most)

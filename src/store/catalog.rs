@@ -166,7 +166,10 @@ impl Catalog {
                 .filter_map(|slot| Some((slot, Arc::clone(state.slots.get(slot)?))))
                 .collect()
         };
-        let opened: Vec<(usize, Option<Arc<Pack>>)> = if slots.len() < 4 {
+        // A thread of the pool may hold a frame, and takes on other work while it waits for what it has given away: work that
+        // may want that frame.
+        let is_in_pool = rayon::current_thread_index().is_some();
+        let opened: Vec<(usize, Option<Arc<Pack>>)> = if slots.len() < 4 || is_in_pool {
             slots.iter().map(|(number, slot)| (*number, self.open_slot(slot))).collect()
         } else {
             slots.par_iter().map(|(number, slot)| (*number, self.open_slot(slot))).collect()
