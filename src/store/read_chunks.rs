@@ -17,11 +17,11 @@ use crate::pack::format::{ObjectKind, Prefix};
 use crate::pack::{Frame, Pack};
 
 /// So many bytes, or so many chunks, are handed on together: a file is often shorter than what it costs to wake a thread.
-const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BYTES: usize = 128 << 10;
 const BATCH_CHUNKS: usize = 16;
 /// While so many bytes wait for a thread, the one that decodes takes care of them itself: few enough to stay in the
 /// processor's cache.
-const MAX_WAITING_BYTES: usize = 2 << 20;
+const MAX_WAITING_BYTES: usize = 512 << 10;
 
 /// What is wanted of one frame.
 struct Group {
