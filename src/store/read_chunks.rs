@@ -1,7 +1,7 @@
 //! Reads many chunks at once: each frame is decoded once, no further than it is wanted, and what comes out of it is handed
 //! on while it is still being decoded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -144,11 +144,12 @@ impl Store {
             .filter(|group| !group.is_alone())
             .map(|group| (Arc::clone(&group.pack), group.frame))
             .collect();
+        let mut known = HashSet::new();
         let mut bases: Vec<Place> = Vec::new();
         while let Some((pack, frame)) = waiting.pop() {
             let Some(frame) = pack.frames.get(frame) else { continue };
             for base in self.catalog.bases(&pack, frame) {
-                if bases.iter().any(|known| known.ordinal == base.ordinal && Arc::ptr_eq(&known.pack, &base.pack)) {
+                if !known.insert((base.pack.path.clone(), base.ordinal)) {
                     continue;
                 }
                 if let Some(object) = base.object() {
