@@ -413,14 +413,15 @@ def main():
     histories = [folder] if is_one else sorted(path.parent for path in folder.glob("*/steps.json"))
     if not histories:
         sys.exit(f"error: no history in {folder}: there is neither steps.json nor */steps.json")
-    Runsnap.binary = str(Path(options.runsnap).resolve())
     peers = {kind.name: kind for kind in (Git, Restic, Borg)}
     kinds = [Runsnap, *(peers[name] for name in options.peers.split(","))]
     options.work.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="compare-", dir=options.work)).resolve()
     try:
+        # A copy: whoever builds meanwhile takes the binary away for a moment.
+        Runsnap.binary = str(shutil.copy2(options.runsnap, work / "runsnap"))
         for history in histories:
-            compare(history, kinds, work / history.name, options.steps)
+            compare(history, kinds, work / f"history-{history.name}", options.steps)
         if options.files:
             first_capture([kind for kind in kinds if kind is not Borg], work / "first", options.files)
         versions = {"restic": ["restic", "version"]}
