@@ -5,6 +5,7 @@
 //! content. `schema/pack.md` describes the bytes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::decode::{DecodeResult, Decoder, push_varint};
 use crate::id::ObjectId;
@@ -117,44 +118,192 @@ impl DenseEncoder {
     }
 }
 
+/// A file of the pack, as its table tells: the id, the length, and whether it is a chunk list, whose length is not the
+/// file's.
+pub type TableFile = (ObjectId, u64, bool);
+
 /// Lays out the canonical encodings of `objects`, one after the other, which stand in `dense`.
 ///
-/// `file` tells the id and length of an object of the pack, and whether it is a chunk list, whose length is not the file's.
+/// `file` tells of an object of the pack by its place in the table.
 pub fn expand(
     dense: &[u8],
     objects: impl Iterator<Item = (ObjectKind, usize)>,
-    file: impl Fn(usize) -> Option<(ObjectId, u64, bool)>,
+    file: impl Fn(usize) -> Option<TableFile>,
 ) -> DecodeResult<Vec<u8>> {
-    let mut expansion = Expansion { decoder: Decoder::new(dense), out: Vec::new(), ids: Vec::new(), end: 0 };
+    let mut expansion = Expansion { decoder: Decoder::new(dense), out: Vec::new(), end: 0 };
+    let mut ids: Vec<ObjectId> = Vec::new();
     for (kind, bytes) in objects {
         let start = expansion.out.len();
-        expansion.end = start.saturating_add(bytes);
-        match kind {
-            ObjectKind::Tree => expansion.tree(&file)?,
-            ObjectKind::Snapshot => expansion.snapshot()?,
-            other => return Err(format!("a {} in a dense frame", other.word())),
-        }
-        let canonical = expansion.out.get(start..).unwrap_or_default();
-        if canonical.len() != bytes {
-            return Err(format!("a {} of {} bytes in place of {bytes}", kind.word(), canonical.len()));
-        }
-        let id = ObjectId::of(canonical);
-        expansion.ids.push(id);
+        expansion.object(kind, bytes, &file, &mut |place| ids.get(place).copied())?;
+        ids.push(ObjectId::of(expansion.out.get(start..).unwrap_or_default()));
     }
     expansion.decoder.finish()?;
     Ok(expansion.out)
 }
 
+/// A dense frame of which single objects are laid out, as they are asked for, with those that their ids depend on.
+#[derive(Debug)]
+pub struct DenseFrame {
+    dense: Vec<u8>,
+    /// The first byte of each object.
+    starts: Vec<usize>,
+    laid_out: HashMap<usize, (ObjectId, Arc<Vec<u8>>)>,
+}
+
+impl DenseFrame {
+    /// Finds where each object begins. Everything is read, and nothing laid out.
+    pub fn new(
+        dense: Vec<u8>,
+        objects: impl Iterator<Item = ObjectKind>,
+        is_list: impl Fn(usize) -> Option<bool>,
+    ) -> DecodeResult<Self> {
+        let mut decoder = Decoder::new(&dense);
+        let mut starts = Vec::new();
+        for kind in objects {
+            starts.push(dense.len() - decoder.rest().len());
+            match kind {
+                ObjectKind::Tree => pass_tree(&mut decoder, &is_list)?,
+                ObjectKind::Snapshot => pass_snapshot(&mut decoder)?,
+                other => return Err(not_dense(other)),
+            }
+        }
+        decoder.finish()?;
+        Ok(Self { dense, starts, laid_out: HashMap::new() })
+    }
+
+    /// The canonical encoding of the object at a place of the frame.
+    ///
+    /// `object` tells the kind and canonical length of one at a place, `file` is as in [`expand`].
+    pub fn object(
+        &mut self,
+        place: usize,
+        object: impl Fn(usize) -> Option<(ObjectKind, usize)>,
+        file: impl Fn(usize) -> Option<TableFile>,
+    ) -> DecodeResult<Arc<Vec<u8>>> {
+        // What an id depends on stands before it: each step leads to lower places, and as this is no recursion, frames
+        // whose trees stand in each other without end cost no stack.
+        let mut waiting = vec![place];
+        while let Some(next) = waiting.last().copied() {
+            if !self.laid_out.contains_key(&next) {
+                let (kind, bytes) = object(next).ok_or("an object that is not in the frame")?;
+                let start = *self.starts.get(next).ok_or("an object that is not in the frame")?;
+                let decoder = Decoder::new(self.dense.get(start..).unwrap_or_default());
+                let mut expansion = Expansion { decoder, out: Vec::new(), end: 0 };
+                let mut missing = Vec::new();
+                expansion.object(kind, bytes, &file, &mut |place| {
+                    // The format has no reference to a place that does not stand before.
+                    if place >= next {
+                        return None;
+                    }
+                    let known = self.laid_out.get(&place).map(|(id, _)| *id);
+                    known.or_else(|| {
+                        missing.push(place);
+                        Some(ObjectId([0; 32]))
+                    })
+                })?;
+                if !missing.is_empty() {
+                    waiting.append(&mut missing);
+                    continue;
+                }
+                self.laid_out.insert(next, (ObjectId::of(&expansion.out), Arc::new(expansion.out)));
+            }
+            waiting.pop();
+        }
+        let (_, canonical) = self.laid_out.get(&place).ok_or("an object that is not in the frame")?;
+        Ok(Arc::clone(canonical))
+    }
+}
+
+fn not_dense(kind: ObjectKind) -> String {
+    format!("a {} in a dense frame", kind.word())
+}
+
+/// Passes over a dense tree.
+fn pass_tree(decoder: &mut Decoder<'_>, is_list: &impl Fn(usize) -> Option<bool>) -> DecodeResult<()> {
+    for _ in 0..decoder.count(3)? {
+        let kind = decoder.u8()?;
+        text(decoder)?;
+        match kind {
+            Node::FILE | Node::EXECUTABLE => match decoder.varint()? {
+                INLINE => {
+                    decoder.varint()?;
+                    decoder.array::<32>()?;
+                }
+                EMPTY => {}
+                ordinal => {
+                    let ordinal = usize::try_from(ordinal - FIRST).unwrap_or(usize::MAX);
+                    if is_list(ordinal).ok_or(NOT_IN_TABLE)? {
+                        decoder.varint()?;
+                    }
+                }
+            },
+            Node::SYMLINK => drop(text(decoder)?),
+            Node::FOLDER => pass_reference(decoder)?,
+            other => return Err(format!("entry kind {other} is unknown")),
+        }
+    }
+    Ok(())
+}
+
+fn pass_snapshot(decoder: &mut Decoder<'_>) -> DecodeResult<()> {
+    pass_reference(decoder)?;
+    for _ in 0..decoder.count(2)? {
+        text(decoder)?;
+        pass_reference(decoder)?;
+    }
+    Ok(())
+}
+
+fn pass_reference(decoder: &mut Decoder<'_>) -> DecodeResult<()> {
+    if decoder.varint()? == INLINE {
+        decoder.array::<32>()?;
+    }
+    Ok(())
+}
+
+fn text<'d>(decoder: &mut Decoder<'d>) -> DecodeResult<&'d [u8]> {
+    match decoder.count(1)? {
+        bytes if bytes > usize::from(u16::MAX) => Err(format!("a string of {bytes} bytes")),
+        bytes => decoder.take(bytes),
+    }
+}
+
+const NOT_IN_TABLE: &str = "a file that is not in the table";
+
 struct Expansion<'d> {
     decoder: Decoder<'d>,
     out: Vec<u8>,
-    ids: Vec<ObjectId>,
     /// No object is laid out beyond the length that the table says.
     end: usize,
 }
 
 impl Expansion<'_> {
-    fn tree(&mut self, file: &impl Fn(usize) -> Option<(ObjectId, u64, bool)>) -> DecodeResult<()> {
+    /// Appends one object, which has to have `bytes` bytes; `tree` tells the id of a tree by its place in the frame.
+    fn object(
+        &mut self,
+        kind: ObjectKind,
+        bytes: usize,
+        file: &impl Fn(usize) -> Option<TableFile>,
+        tree: &mut impl FnMut(usize) -> Option<ObjectId>,
+    ) -> DecodeResult<()> {
+        let start = self.out.len();
+        self.end = start.saturating_add(bytes);
+        match kind {
+            ObjectKind::Tree => self.tree(file, tree)?,
+            ObjectKind::Snapshot => self.snapshot(tree)?,
+            other => return Err(not_dense(other)),
+        }
+        match self.out.len() - start {
+            length if length == bytes => Ok(()),
+            length => Err(format!("a {} of {length} bytes in place of {bytes}", kind.word())),
+        }
+    }
+
+    fn tree(
+        &mut self,
+        file: &impl Fn(usize) -> Option<TableFile>,
+        tree: &mut impl FnMut(usize) -> Option<ObjectId>,
+    ) -> DecodeResult<()> {
         self.out.extend(TREE_TAG);
         for _ in 0..self.decoder.count(3)? {
             let kind = self.decoder.u8()?;
@@ -170,7 +319,7 @@ impl Expansion<'_> {
                         EMPTY => (ObjectId::of(&[]), 0),
                         ordinal => {
                             let ordinal = usize::try_from(ordinal - FIRST).unwrap_or(usize::MAX);
-                            let (id, bytes, is_list) = file(ordinal).ok_or("a file that is not in the table")?;
+                            let (id, bytes, is_list) = file(ordinal).ok_or(NOT_IN_TABLE)?;
                             (id, if is_list { self.decoder.varint()? } else { bytes })
                         }
                     };
@@ -178,7 +327,7 @@ impl Expansion<'_> {
                     self.out.extend(id.0);
                 }
                 Node::SYMLINK => self.string()?,
-                Node::FOLDER => self.reference()?,
+                Node::FOLDER => self.reference(tree)?,
                 other => return Err(format!("entry kind {other} is unknown")),
             }
             if self.out.len() > self.end {
@@ -188,31 +337,27 @@ impl Expansion<'_> {
         Ok(())
     }
 
-    fn snapshot(&mut self) -> DecodeResult<()> {
+    fn snapshot(&mut self, tree: &mut impl FnMut(usize) -> Option<ObjectId>) -> DecodeResult<()> {
         self.out.extend(SNAPSHOT_TAG);
-        self.reference()?;
+        self.reference(tree)?;
         for _ in 0..self.decoder.count(2)? {
             self.string()?;
-            self.reference()?;
+            self.reference(tree)?;
         }
         Ok(())
     }
 
     fn string(&mut self) -> DecodeResult<()> {
-        let bytes = self.decoder.count(1)?;
-        if bytes > usize::from(u16::MAX) {
-            return Err(format!("a string of {bytes} bytes"));
-        }
-        push_string(&mut self.out, self.decoder.take(bytes)?);
+        push_string(&mut self.out, text(&mut self.decoder)?);
         Ok(())
     }
 
-    fn reference(&mut self) -> DecodeResult<()> {
+    fn reference(&mut self, tree: &mut impl FnMut(usize) -> Option<ObjectId>) -> DecodeResult<()> {
         let id = match self.decoder.varint()? {
             INLINE => ObjectId(self.decoder.array()?),
             place => {
                 let place = place.checked_sub(FIRST).and_then(|place| usize::try_from(place).ok());
-                *place.and_then(|place| self.ids.get(place)).ok_or("a tree that does not stand before it")?
+                place.and_then(tree).ok_or("a tree that does not stand before it")?
             }
         };
         self.out.extend(id.0);
@@ -292,6 +437,54 @@ mod tests {
         assert!(dense.len() < canonical.len() - 5 * 32, "{} of {}", dense.len(), canonical.len());
     }
 
+    fn lazily(dense: &[u8], listed: &[(ObjectKind, ObjectId, u64)], files: &Files) -> DecodeResult<DenseFrame> {
+        let kinds = listed.iter().map(|(kind, _, _)| *kind);
+        DenseFrame::new(dense.to_vec(), kinds, |ordinal| table(files, ordinal).map(|(_, _, is_list)| is_list))
+    }
+
+    #[test]
+    fn one_object_is_laid_out_with_what_its_id_depends_on() {
+        let (objects, files) = sample();
+        let (listed, dense) = encode();
+        let object = |place: usize| listed.get(place).map(|(kind, _, bytes)| (*kind, *bytes as usize));
+        for order in [[0, 1, 2], [2, 1, 0], [2, 0, 1]] {
+            let mut frame = lazily(&dense, &listed, &files).expect("a frame");
+            for place in order {
+                let canonical = frame.object(place, object, |ordinal| table(&files, ordinal)).expect("laid out");
+                assert_eq!(*canonical, objects[place].2);
+            }
+            assert!(frame.object(3, object, |ordinal| table(&files, ordinal)).is_err());
+        }
+        let mut frame = lazily(&dense, &listed, &files).expect("a frame");
+        frame.object(0, object, |ordinal| table(&files, ordinal)).expect("laid out");
+        assert_eq!(frame.laid_out.len(), 1, "what nobody asked for is not laid out");
+        assert!(frame.object(1, |_| Some((ObjectKind::Tree, 99)), |ordinal| table(&files, ordinal)).is_err());
+    }
+
+    /// Each tree is a folder of the next, deeper than any stack.
+    #[test]
+    fn trees_in_trees_without_end_cost_no_stack() {
+        const DEPTH: usize = 300_000;
+        let mut dense = vec![0];
+        for place in 0..DEPTH as u64 {
+            dense.extend([1, Node::FOLDER, 1, b'd']);
+            push_varint(&mut dense, place + FIRST);
+        }
+        let empty = encode_tree(&BTreeMap::new()).len();
+        let bytes = |place: usize| if place == 0 { empty } else { empty + 1 + 2 + 1 + 32 };
+        let kinds = std::iter::repeat_n(ObjectKind::Tree, DEPTH + 1);
+        let mut frame = DenseFrame::new(dense, kinds, |_| None).expect("a frame");
+        let last = frame.object(DEPTH, |place| Some((ObjectKind::Tree, bytes(place))), |_| None);
+        assert_eq!(last.expect("laid out").len(), bytes(1));
+    }
+
+    #[test]
+    fn a_tree_in_itself_is_refused() {
+        let dense = vec![1, Node::FOLDER, 1, b'd', FIRST as u8];
+        let mut frame = DenseFrame::new(dense, [ObjectKind::Tree].into_iter(), |_| None).expect("a frame");
+        assert!(frame.object(0, |_| Some((ObjectKind::Tree, 51)), |_| None).is_err());
+    }
+
     #[test]
     fn what_is_not_in_the_table_is_an_error() {
         let (listed, dense) = encode();
@@ -313,7 +506,17 @@ mod tests {
             dense[at % length] = byte;
             dense.truncate(length - cut % length);
             let lengths = listed.iter().map(|(kind, _, bytes)| (*kind, *bytes as usize));
-            let _ = expand(&dense, lengths, |ordinal| table(&files, ordinal));
+            let whole = expand(&dense, lengths, |ordinal| table(&files, ordinal));
+            // One after the other gives the same as all at once.
+            let object = |place: usize| listed.get(place).map(|(kind, _, bytes)| (*kind, *bytes as usize));
+            let one_by_one = lazily(&dense, &listed, &files).and_then(|mut frame| {
+                let objects = (0..listed.len()).map(|place| frame.object(place, object, |o| table(&files, o)));
+                Ok(objects.collect::<DecodeResult<Vec<_>>>()?.iter().flat_map(|bytes| bytes.to_vec()).collect())
+            });
+            match whole {
+                Ok(whole) => prop_assert_eq!(one_by_one, Ok(whole)),
+                Err(_) => prop_assert!(one_by_one.is_err()),
+            }
         }
     }
 }

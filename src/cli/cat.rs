@@ -26,13 +26,10 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Outcome> {
     let run = context.find(&store, &runs, &name)?;
     let no_such_path = || Error::NoSuchPath { run: run.label(), path: path.to_string_lossy().into_owned() };
     let tracked = TrackedPath::from_path(Path::new(&path)).ok_or_else(no_such_path)?;
-    let mut damage = None;
-    let files = store.readable_files_of(run.start.snapshot, |error| damage = Some(error))?;
-    match (files.entries.get(&tracked), damage) {
-        (Some(Entry::File { id, bytes, .. }), _) => print_content(context, &tracked, &store.file(*id, *bytes)?)?,
-        (Some(Entry::Symlink { target }), _) => print_content(context, &tracked, target)?,
-        (None, Some(damage)) => return Err(damage),
-        (None, None) => return Err(no_such_path()),
+    match store.entry_at(run.start.snapshot, &tracked)? {
+        Some(Entry::File { id, bytes, .. }) => print_content(context, &tracked, &store.content(id, bytes)?)?,
+        Some(Entry::Symlink { target }) => print_content(context, &tracked, &target)?,
+        None => return Err(no_such_path()),
     }
     Ok(Outcome::Done)
 }

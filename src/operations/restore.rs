@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::restore_folder::{Existing, RestoreFolder};
+use super::restore_folder::{Existing, RestoreFolder, RestoredFile};
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, RunId};
-use crate::pack::format::ObjectKind;
 use crate::progress::Progress;
 use crate::snapshot::Entry;
 use crate::store::{Run, Store};
@@ -58,49 +57,64 @@ pub fn restore(store: &Store, run: &Run, options: &RestoreOptions, progress: &dy
     let wanted = choose(run, files.entries, &options.paths, !problems.is_empty())?;
     let target = RestoreFolder::open(&options.output, options.force)?;
     progress.begin("Restoring", wanted.len() as u64);
-    let problems = Mutex::new(problems);
-    let report = |path: &TrackedPath, error: &dyn std::fmt::Display| {
-        let mut problems = problems.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        problems.push(format!("Not restored: {path} ({error})"));
-    };
     let existing = if options.force { Existing::Replace } else { Existing::Refuse };
     let (links, contents): (Vec<_>, Vec<_>) =
         wanted.iter().partition(|(_, entry)| matches!(entry, Entry::Symlink { .. }));
-    let restored = |path: &TrackedPath, result: Result<u64>| match result {
-        Ok(bytes) => {
-            progress.advance(1);
-            Some(bytes)
-        }
-        Err(error) => {
-            report(path, &error);
-            None
+    let done = Mutex::new(Done { problems, files: 0, bytes: 0 });
+    let note = |path: &TrackedPath, bytes: u64, result: Result<()>| {
+        let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(()) => {
+                done.files += 1;
+                done.bytes += bytes;
+                progress.advance(1);
+            }
+            Err(error) => done.problems.push(format!("Not restored: {path} ({error})")),
         }
     };
-    let order = by_frame(store, contents);
-    let written: Vec<u64> = order
-        .par_iter()
-        .flat_map_iter(|group| group.iter())
-        .filter_map(|(path, entry)| restored(path, write_file(store, &target, path, entry, existing)))
-        .collect();
+    let by_content = by_content(contents);
+    let ids: Vec<ObjectId> = by_content.iter().map(|(id, _)| *id).collect();
+    let of_pieces: Mutex<Vec<(ObjectId, &File<'_>)>> = Mutex::default();
+    store.read_chunks(&ids, |number, content| {
+        let Some((id, files)) = by_content.get(number) else { return };
+        for file in files {
+            match content {
+                // No object has no bytes: an empty file is in no pack.
+                Err(_) if file.bytes == 0 && *id == ObjectId::of(&[]) => {
+                    note(file.path, 0, target.write(file.path, file.executable, existing, &[]));
+                }
+                Ok(content) if content.len() as u64 == file.bytes => {
+                    note(file.path, file.bytes, target.write(file.path, file.executable, existing, content));
+                }
+                // It has several chunks, or cannot be read: then that is found out again, and why.
+                _ => of_pieces.lock().unwrap_or_else(PoisonError::into_inner).push((*id, file)),
+            }
+        }
+    });
+    let of_pieces = of_pieces.into_inner().unwrap_or_else(PoisonError::into_inner);
+    of_pieces.par_iter().for_each(|(id, file)| {
+        let write = |to: &mut RestoredFile| store.read_file(*id, file.bytes, |piece| to.write(piece));
+        note(file.path, file.bytes, target.write_pieces(file.path, file.executable, existing, write));
+    });
     // Links come last: nothing is ever written through one that a snapshot brought.
-    let linked: Vec<u64> = links
-        .iter()
-        .filter_map(|(path, entry)| match entry {
-            Entry::Symlink { target: to } => restored(path, target.link(path, to, existing).map(|()| to.len() as u64)),
-            Entry::File { .. } => None,
-        })
-        .collect();
+    for (path, entry) in links {
+        if let Entry::Symlink { target: to } = entry {
+            note(path, to.len() as u64, target.link(path, to, existing));
+        }
+    }
+    target.finish()?;
     progress.end();
-    let mut problems = problems.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let Done { mut problems, files, bytes } = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     problems.sort();
-    Ok(Restored {
-        run: run.id(),
-        snapshot: run.start.snapshot,
-        output: options.output.clone(),
-        files: (written.len() + linked.len()) as u64,
-        bytes: written.iter().chain(&linked).sum(),
-        problems,
-    })
+    let output = options.output.clone();
+    Ok(Restored { run: run.id(), snapshot: run.start.snapshot, output, files, bytes, problems })
+}
+
+/// What has been restored so far.
+struct Done {
+    problems: Vec<String>,
+    files: u64,
+    bytes: u64,
 }
 
 /// The files that were asked for.
@@ -127,34 +141,20 @@ fn choose(
     Ok(wanted)
 }
 
-type File<'f> = (&'f TrackedPath, &'f Entry);
-
-/// Groups files whose content begins in one frame, so that each frame is decoded by one thread, once.
-fn by_frame<'f>(store: &Store, files: Vec<File<'f>>) -> Vec<Vec<File<'f>>> {
-    let frame_of = |(_, entry): &File<'f>| match entry {
-        Entry::File { id, .. } => {
-            let places = store.catalog().places(ObjectKind::Chunk, *id);
-            places.first().and_then(|place| Some((place.pack.path.clone(), place.frame()?.offset)))
-        }
-        Entry::Symlink { .. } => None,
-    };
-    let mut groups: BTreeMap<Option<(String, u64)>, Vec<File<'f>>> = BTreeMap::new();
-    for file in files {
-        groups.entry(frame_of(&file)).or_default().push(file);
-    }
-    // A large frame with many small files keeps every thread busy only if they share its files.
-    groups.into_values().flat_map(|group| group.chunks(64).map(<[_]>::to_vec).collect::<Vec<_>>()).collect()
+/// A file to be written.
+struct File<'f> {
+    path: &'f TrackedPath,
+    bytes: u64,
+    executable: bool,
 }
 
-fn write_file(
-    store: &Store,
-    target: &RestoreFolder,
-    path: &TrackedPath,
-    entry: &Entry,
-    existing: Existing,
-) -> Result<u64> {
-    let Entry::File { id, bytes, executable } = entry else { return Ok(0) };
-    // The name is given only once the whole content has turned out right.
-    target.write(path, *executable, existing, |file| store.read_file(*id, *bytes, |piece| file.write(piece)))?;
-    Ok(*bytes)
+/// Files by their content, which is read once however many have it.
+fn by_content<'f>(files: Vec<(&'f TrackedPath, &'f Entry)>) -> Vec<(ObjectId, Vec<File<'f>>)> {
+    let mut by_content: BTreeMap<ObjectId, Vec<File<'f>>> = BTreeMap::new();
+    for (path, entry) in files {
+        if let Entry::File { id, bytes, executable } = entry {
+            by_content.entry(*id).or_default().push(File { path, bytes: *bytes, executable: *executable });
+        }
+    }
+    by_content.into_iter().collect()
 }

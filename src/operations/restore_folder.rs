@@ -2,6 +2,10 @@
 //!
 //! Every folder is opened from its parent's handle and never through a symbolic link, so that neither a stored name nor
 //! a link that stands (or is put) in the folder can send a write outside of it.
+//!
+//! A folder that is new gets its name last: until then it has a temporary one beside it, and everything is written into
+//! it there. So it is there with all that could be restored, or not at all, and a file in it needs no temporary name of
+//! its own. In a folder that was there before, each file has one until its content is complete.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -60,16 +64,23 @@ mod platform {
     use std::sync::{Arc, Mutex, PoisonError};
 
     use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, symlinkat, unlinkat};
+    use rustix::io::Errno;
+    use rustix::path::Arg;
 
     use super::{
         Error, Existing, Path, PathBuf, RestoredFile, Result, TrackedPath, in_the_way, io, is_empty, temporary_name,
     };
 
     const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::RDONLY);
+    const NEW_FOLDER: Mode = Mode::from_raw_mode(0o777);
+    const NEW_FILE: OFlags =
+        OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
     /// An open folder to restore into.
     pub struct RestoreFolder {
         path: PathBuf,
+        /// Where the folder is until [`RestoreFolder::finish`], if it is this restore that makes it.
+        unnamed: Option<PathBuf>,
         root: Arc<OwnedFd>,
         /// Handles of folders below; cleared when there are many, because a process may open only so many.
         open: Mutex<HashMap<Vec<u8>, Arc<OwnedFd>>>,
@@ -80,6 +91,10 @@ mod platform {
     impl RestoreFolder {
         /// Opens the folder, making it where it is missing; refuses one with something in it unless `force`.
         pub fn open(path: &Path, force: bool) -> Result<Self> {
+            let is_missing = path.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+            if let (true, Some(parent), Some(_)) = (is_missing, path.parent(), path.file_name()) {
+                return Self::create(path, parent);
+            }
             if !force && !is_empty(path)? {
                 return Err(Error::NotEmpty { path: path.to_owned() });
             }
@@ -87,40 +102,76 @@ mod platform {
             // The folder itself may be reached through a link: that is where the user pointed.
             let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
             let root = openat(CWD, path, flags, Mode::empty()).map_err(|e| Error::io("open", path, e.into()))?;
-            Ok(Self { path: path.to_owned(), root: Arc::new(root), open: Mutex::default() })
+            Ok(Self { path: path.to_owned(), unnamed: None, root: Arc::new(root), open: Mutex::default() })
+        }
+
+        fn create(path: &Path, parent: &Path) -> Result<Self> {
+            let failed = |e: io::Error| Error::io("make the folder", path, e);
+            if !parent.as_os_str().is_empty() {
+                std::fs::create_dir_all(parent).map_err(failed)?;
+            }
+            let unnamed = path.with_file_name(temporary_name());
+            mkdirat(CWD, &unnamed, NEW_FOLDER).map_err(|e| failed(e.into()))?;
+            let root = openat(CWD, &unnamed, FOLDER, Mode::empty()).map_err(|e| failed(e.into()))?;
+            Ok(Self { path: path.to_owned(), unnamed: Some(unnamed), root: Arc::new(root), open: Mutex::default() })
+        }
+
+        /// Gives the folder its name, if it is new.
+        pub fn finish(self) -> Result<()> {
+            let Some(unnamed) = &self.unnamed else { return Ok(()) };
+            rename_new(CWD, unnamed.as_path(), self.path.as_path()).map_err(|e| {
+                let reason = match e {
+                    Errno::EXIST => "it has been made meanwhile".to_owned(),
+                    other => io::Error::from(other).to_string(),
+                };
+                let reason = format!("{reason}; everything has been restored into {}", unnamed.display());
+                Error::io("give its name to the folder", &self.path, io::Error::other(reason))
+            })
         }
 
         fn error(&self, path: &TrackedPath, error: impl Into<io::Error>) -> Error {
-            let full = path.to_path().map_or_else(|| self.path.clone(), |path| self.path.join(path));
-            Error::io("write", full, error.into())
+            Error::io("write", self.full(path), error.into())
+        }
+
+        fn full(&self, path: &TrackedPath) -> PathBuf {
+            path.to_path().map_or_else(|| self.path.clone(), |path| self.path.join(path))
         }
 
         /// The folder that a path is in, made where it is missing.
         fn folder_of(&self, path: &TrackedPath) -> io::Result<Arc<OwnedFd>> {
-            let bytes = path.as_bytes();
-            let Some(length) = bytes.iter().rposition(|b| *b == b'/') else { return Ok(Arc::clone(&self.root)) };
-            let key = bytes.get(..length).unwrap_or_default();
+            self.folder(parent(path.as_bytes()))
+        }
+
+        /// A folder, each opened from the handle of the one above.
+        fn folder(&self, key: &[u8]) -> io::Result<Arc<OwnedFd>> {
+            if key.is_empty() {
+                return Ok(Arc::clone(&self.root));
+            }
             if let Some(folder) = self.open.lock().unwrap_or_else(PoisonError::into_inner).get(key) {
                 return Ok(Arc::clone(folder));
             }
-            let mut folder = Arc::clone(&self.root);
-            for part in key.split(|b| *b == b'/') {
-                folder = Arc::new(match openat(folder.as_fd(), part, FOLDER, Mode::empty()) {
-                    Err(rustix::io::Errno::NOENT) => {
-                        match mkdirat(folder.as_fd(), part, Mode::from_raw_mode(0o777)) {
-                            // Another thread was quicker.
-                            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                            Err(e) => return Err(e.into()),
-                        }
-                        openat(folder.as_fd(), part, FOLDER, Mode::empty())?
-                    }
-                    Err(rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR) => {
-                        let what = format!("{} is a file or a link, not a folder", String::from_utf8_lossy(part));
-                        return Err(io::Error::new(io::ErrorKind::NotADirectory, what));
-                    }
-                    other => other?,
-                });
-            }
+            let above = self.folder(parent(key))?;
+            let part = key.rsplit(|b| *b == b'/').next().unwrap_or_default();
+            let open = || openat(&*above, part, FOLDER, Mode::empty());
+            let make = || match mkdirat(&*above, part, NEW_FOLDER) {
+                // Another thread was quicker. What stands there if it was somebody else is found out by opening it.
+                Err(Errno::EXIST) => Ok(()),
+                other => other,
+            };
+            let opened = match &self.unnamed {
+                Some(_) => make().and_then(|()| open()),
+                None => match open() {
+                    Err(Errno::NOENT) => make().and_then(|()| open()),
+                    other => other,
+                },
+            };
+            let folder = Arc::new(match opened {
+                Err(Errno::LOOP | Errno::NOTDIR) => {
+                    let what = format!("{} is a file or a link, not a folder", String::from_utf8_lossy(part));
+                    return Err(io::Error::new(io::ErrorKind::NotADirectory, what));
+                }
+                other => other?,
+            });
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             if open.len() >= MAX_OPEN {
                 open.clear();
@@ -129,8 +180,29 @@ mod platform {
             Ok(folder)
         }
 
-        /// Writes a file: under a temporary name, and under its own once `content` has returned without an error.
-        pub fn write(
+        /// Writes a file whose content has been checked.
+        ///
+        /// In a new folder it is created under its own name. A temporary one and a rename would keep three things from
+        /// happening, none of which can happen there. A file of wrong content gets no name, because this content is
+        /// right. One that is there is neither replaced nor written to, and no link followed, because the file has to
+        /// be new (`EXCL`). And nobody takes the part of a file that a restore leaves behind that is killed for the
+        /// whole, because the folder itself has no name yet.
+        pub fn write(&self, path: &TrackedPath, executable: bool, existing: Existing, content: &[u8]) -> Result<()> {
+            if self.unnamed.is_none() || existing == Existing::Replace {
+                return self.write_pieces(path, executable, existing, |file| file.write(content));
+            }
+            let folder = self.folder_of(path).map_err(|e| self.error(path, e))?;
+            let file = openat(&*folder, path.name(), NEW_FILE, mode_of(executable));
+            let file = file.map_err(|e| self.not_placed(path, existing, e))?;
+            io::Write::write_all(&mut std::fs::File::from(file), content).map_err(|e| {
+                let _ = unlinkat(&*folder, path.name(), AtFlags::empty());
+                self.error(path, e)
+            })
+        }
+
+        /// Writes a file piece by piece: under a temporary name, and under its own once `content` has returned without an
+        /// error.
+        pub fn write_pieces(
             &self,
             path: &TrackedPath,
             executable: bool,
@@ -139,14 +211,11 @@ mod platform {
         ) -> Result<()> {
             let folder = self.folder_of(path).map_err(|e| self.error(path, e))?;
             let temporary = temporary_name();
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let mode = Mode::from_raw_mode(if executable { 0o777 } else { 0o666 });
-            let file = openat(folder.as_fd(), &temporary, flags, mode).map_err(|e| self.error(path, e))?;
-            let full = path.to_path().map_or_else(|| self.path.clone(), |path| self.path.join(path));
-            let mut file = RestoredFile { file: file.into(), path: full };
+            let file = openat(&*folder, &temporary, NEW_FILE, mode_of(executable)).map_err(|e| self.error(path, e))?;
+            let mut file = RestoredFile { file: file.into(), path: self.full(path) };
             let placed = content(&mut file).and_then(|()| self.place(&folder, &temporary, path, existing));
             if placed.is_err() {
-                let _ = unlinkat(folder.as_fd(), &temporary, AtFlags::empty());
+                let _ = unlinkat(&*folder, &temporary, AtFlags::empty());
             }
             placed
         }
@@ -166,39 +235,49 @@ mod platform {
         fn place(&self, folder: &OwnedFd, temporary: &str, path: &TrackedPath, existing: Existing) -> Result<()> {
             let name = path.name();
             let moved = match existing {
-                Existing::Replace => renameat(folder.as_fd(), temporary, folder.as_fd(), name),
+                Existing::Replace => renameat(folder, temporary, folder, name),
                 Existing::Refuse => rename_new(folder, temporary, name),
             };
-            moved.map_err(|e| match e {
-                rustix::io::Errno::EXIST | rustix::io::Errno::ISDIR | rustix::io::Errno::NOTEMPTY => {
-                    self.error(path, in_the_way(existing))
-                }
+            moved.map_err(|e| self.not_placed(path, existing, e))
+        }
+
+        fn not_placed(&self, path: &TrackedPath, existing: Existing, error: Errno) -> Error {
+            match error {
+                Errno::EXIST | Errno::ISDIR | Errno::NOTEMPTY => self.error(path, in_the_way(existing)),
                 other => self.error(path, other),
-            })
+            }
         }
     }
 
+    /// The folder of a path that is no root.
+    fn parent(path: &[u8]) -> &[u8] {
+        let end = path.iter().rposition(|b| *b == b'/');
+        end.and_then(|end| path.get(..end)).unwrap_or_default()
+    }
+
+    fn mode_of(executable: bool) -> Mode {
+        Mode::from_raw_mode(if executable { 0o777 } else { 0o666 })
+    }
+
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
-    fn rename_new(folder: &OwnedFd, from: &str, to: &[u8]) -> rustix::io::Result<()> {
+    fn rename_new(folder: impl AsFd, from: impl Arg + Copy, to: impl Arg + Copy) -> rustix::io::Result<()> {
         use rustix::fs::{RenameFlags, renameat_with};
-        match renameat_with(folder.as_fd(), from, folder.as_fd(), to, RenameFlags::NOREPLACE) {
+        match renameat_with(&folder, from, &folder, to, RenameFlags::NOREPLACE) {
             // Some file systems cannot do it in one step.
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
-                rename_in_two_steps(folder, from, to)
-            }
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename_in_two_steps(folder, from, to),
             other => other,
         }
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos")))]
-    fn rename_new(folder: &OwnedFd, from: &str, to: &[u8]) -> rustix::io::Result<()> {
+    fn rename_new(folder: impl AsFd, from: impl Arg + Copy, to: impl Arg + Copy) -> rustix::io::Result<()> {
         rename_in_two_steps(folder, from, to)
     }
 
-    fn rename_in_two_steps(folder: &OwnedFd, from: &str, to: &[u8]) -> rustix::io::Result<()> {
-        match rustix::fs::statat(folder.as_fd(), to, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => Err(rustix::io::Errno::EXIST),
-            Err(rustix::io::Errno::NOENT) => renameat(folder.as_fd(), from, folder.as_fd(), to),
+    fn rename_in_two_steps(folder: impl AsFd, from: impl Arg + Copy, to: impl Arg + Copy) -> rustix::io::Result<()> {
+        match rustix::fs::statat(&folder, to, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Err(Errno::EXIST),
+            Err(Errno::NOENT) => renameat(&folder, from, &folder, to),
             Err(e) => Err(e),
         }
     }
@@ -247,8 +326,19 @@ mod platform {
             Ok(full)
         }
 
-        /// Writes a file: under a temporary name, and under its own once `content` has returned without an error.
-        pub fn write(
+        /// Nothing is left to do: the folder has had its name from the beginning.
+        pub fn finish(self) -> Result<()> {
+            Ok(())
+        }
+
+        /// Writes a file whose content has been checked.
+        pub fn write(&self, path: &TrackedPath, executable: bool, existing: Existing, content: &[u8]) -> Result<()> {
+            self.write_pieces(path, executable, existing, |file| file.write(content))
+        }
+
+        /// Writes a file piece by piece: under a temporary name, and under its own once `content` has returned without an
+        /// error.
+        pub fn write_pieces(
             &self,
             path: &TrackedPath,
             _executable: bool,
@@ -294,19 +384,66 @@ mod tests {
     #[test]
     fn a_name_that_is_taken_is_refused_and_the_first_file_stays() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let target = RestoreFolder::open(&folder.path().join("out"), false).expect("opens");
-        let write = |content: &'static [u8], existing| {
-            target.write(&path("d/model.py"), false, existing, |file| file.write(content))
-        };
-        write(b"first", Existing::Refuse).expect("written");
-        let error = write(b"second", Existing::Refuse).expect_err("taken");
-        assert!(error.to_string().contains("two names of the snapshot are one"), "{error}");
-        assert!(target.link(&path("d/model.py"), b"x", Existing::Refuse).is_err());
-        let read = || std::fs::read(folder.path().join("out/d/model.py")).expect("there");
-        assert_eq!(read(), b"first");
-        write(b"third", Existing::Replace).expect("replaced");
+        let out = folder.path().join("out");
+        let read = || std::fs::read(out.join("d/model.py")).expect("there");
+        let files = |folder: &Path| folder.read_dir().expect("there").count();
+        // In a folder that is new, and in one that was there before.
+        for is_new in [true, false] {
+            if !is_new {
+                std::fs::remove_dir_all(&out).expect("there");
+                std::fs::create_dir(&out).expect("new");
+            }
+            let target = RestoreFolder::open(&out, false).expect("opens");
+            let write = |content: &[u8], existing| target.write(&path("d/model.py"), false, existing, content);
+            write(b"first", Existing::Refuse).expect("written");
+            let error = write(b"second", Existing::Refuse).expect_err("taken");
+            assert!(error.to_string().contains("two names of the snapshot are one"), "{error}");
+            let pieces = target.write_pieces(&path("d/model.py"), false, Existing::Refuse, |file| file.write(b"third"));
+            assert!(pieces.is_err());
+            assert!(target.link(&path("d/model.py"), b"x", Existing::Refuse).is_err());
+            target.finish().expect("named");
+            assert_eq!(read(), b"first");
+            assert_eq!(files(&out.join("d")), 1, "a temporary file is left");
+        }
+        let target = RestoreFolder::open(&out, true).expect("opens");
+        target.write(&path("d/model.py"), false, Existing::Replace, b"third").expect("replaced");
+        target.finish().expect("named");
         assert_eq!(read(), b"third");
-        assert_eq!(folder.path().join("out/d").read_dir().expect("there").count(), 1, "a temporary file is left");
+        assert_eq!(files(&out.join("d")), 1, "a temporary file is left");
+        assert_eq!(files(folder.path()), 1, "a temporary folder is left");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_new_folder_gets_its_name_last_and_takes_nobody_elses() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let out = folder.path().join("deep/out");
+        let target = RestoreFolder::open(&out, false).expect("opens");
+        target.write(&path("a.py"), true, Existing::Refuse, b"content").expect("written");
+        assert!(!out.exists(), "it has a name before it is complete");
+        std::fs::create_dir(&out).expect("new");
+        let error = target.finish().expect_err("somebody else's");
+        assert!(error.to_string().contains("it has been made meanwhile"), "{error}");
+        assert_eq!(out.read_dir().expect("there").count(), 0);
+    }
+
+    /// Whoever can write beside the folder finds it by its temporary name.
+    #[cfg(unix)]
+    #[test]
+    fn no_link_is_followed_that_appears_in_a_new_folder() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (out, elsewhere) = (folder.path().join("out"), folder.path().join("elsewhere"));
+        std::fs::create_dir(&elsewhere).expect("new");
+        let target = RestoreFolder::open(&out, false).expect("opens");
+        let is_temporary = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+        let mut beside = folder.path().read_dir().expect("there").map(|entry| entry.expect("an entry").path());
+        let unnamed = beside.find(is_temporary).expect("a folder with a temporary name");
+        std::os::unix::fs::symlink(&elsewhere, unnamed.join("d")).expect("made");
+        std::os::unix::fs::symlink(elsewhere.join("b.py"), unnamed.join("b.py")).expect("made");
+        for name in ["d/a.py", "b.py"] {
+            assert!(target.write(&path(name), false, Existing::Refuse, b"content").is_err(), "{name}");
+        }
+        assert_eq!(elsewhere.read_dir().expect("there").count(), 0);
     }
 
     #[test]
@@ -317,7 +454,7 @@ mod tests {
             file.write(b"half of it")?;
             Err(Error::damaged("pack", "wrong hash"))
         };
-        assert!(target.write(&path("a.py"), false, Existing::Refuse, wrong).is_err());
+        assert!(target.write_pieces(&path("a.py"), false, Existing::Refuse, wrong).is_err());
         assert_eq!(folder.path().read_dir().expect("there").count(), 0);
     }
 }

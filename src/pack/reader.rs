@@ -1,6 +1,6 @@
 //! Opens a pack by its table and reads single frames out of it.
 
-use super::compression::{MAX_FRAME_BYTES, decompress};
+use super::compression::{FrameDecoder, MAX_FRAME_BYTES, decompress};
 use super::format::{Codec, END, FILE, FOOTER_BYTES, HEADER_BYTES, ObjectKind, ObjectName, Prefix, decode_table};
 use crate::error::{Error, Result};
 use crate::file_footer::Footer;
@@ -190,21 +190,55 @@ impl Pack {
     /// Of a frame in [`Codec::Dense`] that is the dense form, which the caller has to lay out.
     /// The bytes are not checked against any id here: whoever takes an object out of them does.
     pub fn read_frame(&self, storage: &dyn Storage, frame: &Frame, prefix: &[u8]) -> Result<Vec<u8>> {
-        let damaged = |reason: String| {
-            Error::damaged(storage.full_path(&self.path), format!("frame at byte {}: {reason}", frame.offset))
-        };
-        let length = usize::try_from(frame.stored_bytes).unwrap_or(usize::MAX);
-        if frame.offset.saturating_add(frame.stored_bytes) > self.bytes {
-            return Err(damaged("lies beyond the end".into()));
-        }
-        let stored = storage.read_range(&self.path, frame.offset, length)?;
-        if stored.len() != length {
-            return Err(damaged("the file has become shorter".into()));
-        }
+        let stored = self.read_stored(storage, frame)?;
+        let damaged = |reason: String| self.damaged(storage, frame, &reason);
         match frame.codec {
             Codec::Plain => Ok(stored),
             Codec::Zstd => decompress(&stored, prefix, frame.raw_bytes).map_err(damaged),
             Codec::Dense(bytes) => decompress(&stored, &[], bytes).map_err(damaged),
         }
+    }
+
+    /// Says what is wrong with a frame.
+    pub fn damaged(&self, storage: &dyn Storage, frame: &Frame, reason: &str) -> Error {
+        Error::damaged(storage.full_path(&self.path), format!("frame at byte {}: {reason}", frame.offset))
+    }
+
+    /// Reads one frame as it is stored.
+    pub fn read_stored(&self, storage: &dyn Storage, frame: &Frame) -> Result<Vec<u8>> {
+        let damaged = |reason: &str| self.damaged(storage, frame, reason);
+        let length = usize::try_from(frame.stored_bytes).unwrap_or(usize::MAX);
+        if frame.offset.saturating_add(frame.stored_bytes) > self.bytes {
+            return Err(damaged("lies beyond the end"));
+        }
+        let stored = storage.read_range(&self.path, frame.offset, length)?;
+        if stored.len() != length {
+            return Err(damaged("the file has become shorter"));
+        }
+        Ok(stored)
+    }
+
+    /// Decodes a stored frame in [`Codec::Zstd`] as far as the last of `wanted`, which are places in [`Pack::objects`] in
+    /// ascending order, and hands over the bytes of these, unchecked; `sink` may take them away, and says whether it wants more.
+    pub fn decode_objects(
+        &self,
+        frame: &Frame,
+        stored: &[u8],
+        prefix: &[u8],
+        wanted: impl Iterator<Item = usize>,
+        mut sink: impl FnMut(usize, &mut Vec<u8>) -> bool,
+    ) -> Result<(), String> {
+        let mut decoder = FrameDecoder::new(stored, prefix)?;
+        let (mut at, mut bytes) = (0, Vec::new());
+        for ordinal in wanted {
+            let object = self.objects.get(ordinal).ok_or("an object that is not in the table")?;
+            decoder.skip(object.offset.checked_sub(at).ok_or("objects out of order")?)?;
+            at = object.offset.saturating_add(object.bytes);
+            decoder.read(object.bytes, &mut bytes)?;
+            if !sink(ordinal, &mut bytes) {
+                return Ok(());
+            }
+        }
+        if at == frame.raw_bytes { decoder.finish() } else { Ok(()) }
     }
 }

@@ -1,6 +1,6 @@
 //! Writes one pack: frames as they come, then the table, then the flush and the rename that make it part of the store.
 
-use super::compression::{compress, compress_always};
+use super::compression::{compress_always, compress_files};
 use super::format::{Codec, END, FILE, ObjectKind, ObjectName, Prefix, Table, TableFrame, TableObject, encode_table};
 use crate::error::Result;
 use crate::file_footer::Footer;
@@ -40,8 +40,11 @@ impl PreparedFrame {
             name: ObjectName::of(kind, id),
             bytes: bytes.len() as u64,
         };
+        let mut lengths: Vec<usize> = objects.iter().map(|(_, _, bytes)| bytes.len()).collect();
+        lengths.sort_unstable();
+        let typical = lengths.iter().rev().take(2).min().copied().unwrap_or(0);
         let objects: Vec<_> = objects.iter().map(in_table).collect();
-        match compress(raw, prefix, level) {
+        match compress_files(raw, prefix, level, typical) {
             Some(stored) => Self {
                 frame: TableFrame {
                     stored_bytes: stored.len() as u64,

@@ -268,7 +268,10 @@ impl Catalog {
             Overlay::Small => self.open_small(slot),
             _ => Some(self.open_slot(slot)),
         };
-        let opened: Vec<(usize, Option<Option<Arc<Pack>>>)> = if slots.len() < PARALLEL_PACKS {
+        // A thread of the pool may hold a frame, and takes on other work while it waits for what it has given away: work that
+        // may want that frame.
+        let is_in_pool = rayon::current_thread_index().is_some();
+        let opened: Vec<(usize, Option<Option<Arc<Pack>>>)> = if slots.len() < PARALLEL_PACKS || is_in_pool {
             slots.iter().map(|(number, slot)| (*number, open(slot))).collect()
         } else {
             slots.par_iter().map(|(number, slot)| (*number, open(slot))).collect()

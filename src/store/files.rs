@@ -44,6 +44,34 @@ impl Store {
         first.map_or(Ok(files), Err)
     }
 
+    /// The file or link at one path of a snapshot. No trees are read but those on the way to it.
+    pub fn entry_at(&self, snapshot: ObjectId, path: &TrackedPath) -> Result<Option<Entry>> {
+        let snapshot = self.snapshot(snapshot)?;
+        let parts: Vec<&[u8]> = path.parts().collect();
+        let in_root = self.entry_below(snapshot.root, &parts);
+        match (parts.as_slice(), in_root) {
+            ([first, label, below @ ..], Ok(None)) if *first == OUTSIDE_FOLDER.as_bytes() => {
+                snapshot.outside.get(*label).map_or(Ok(None), |tree| self.entry_below(*tree, below))
+            }
+            (_, found) => found,
+        }
+    }
+
+    fn entry_below(&self, tree: ObjectId, parts: &[&[u8]]) -> Result<Option<Entry>> {
+        let Some((name, folders)) = parts.split_last() else { return Ok(None) };
+        let mut tree = tree;
+        for folder in folders {
+            match self.tree(tree)?.remove(*folder) {
+                Some(Node::Folder(below)) => tree = below,
+                _ => return Ok(None),
+            }
+        }
+        match self.tree(tree)?.remove(*name) {
+            Some(Node::Entry(entry)) => Ok(Some(entry)),
+            _ => Ok(None),
+        }
+    }
+
     /// Lays out what can be read of a snapshot; damaged trees go to `report` and into [`Files::problems`].
     pub fn readable_files_of(&self, snapshot: ObjectId, mut report: impl FnMut(Error)) -> Result<Files> {
         let mut files = Files::default();

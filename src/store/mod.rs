@@ -12,6 +12,7 @@ mod merge_runs;
 mod merge_sweep;
 mod objects;
 mod reachable;
+mod read_chunks;
 mod recent_versions;
 mod run_files;
 mod run_index;

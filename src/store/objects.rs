@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::Store;
 use super::catalog::{Place, locked};
-use crate::dense_trees;
+use crate::dense_trees::{self, DenseFrame, TableFile};
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
 use crate::pack::format::{Codec, ObjectKind, ObjectName, Prefix};
@@ -15,6 +15,8 @@ use crate::snapshot::{ChunkRef, Node, Snapshot, decode_chunks, decode_tree};
 
 /// Decoded frames are kept up to this many bytes.
 const CACHE_BYTES: usize = 64 << 20;
+/// Frames of up to this many bytes are decoded whole, whatever is wanted of them.
+const LONG_FRAME_BYTES: usize = 4 << 20;
 /// So many times packs may go while an object is looked for.
 const ATTEMPTS: usize = 8;
 
@@ -25,6 +27,12 @@ pub struct ObjectBytes {
     range: Range<usize>,
 }
 
+impl From<Vec<u8>> for ObjectBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { range: 0..bytes.len(), frame: Arc::new(bytes) }
+    }
+}
+
 impl Deref for ObjectBytes {
     type Target = [u8];
 
@@ -33,9 +41,24 @@ impl Deref for ObjectBytes {
     }
 }
 
-type Cell = Arc<Mutex<Option<Arc<Vec<u8>>>>>;
+/// A whole frame, decoded.
+#[derive(Clone)]
+enum Decoded {
+    Raw(Arc<Vec<u8>>),
+    Dense(Arc<Mutex<DenseFrame>>),
+}
 
-/// Decoded frames. A frame that is being decoded is waited for rather than decoded twice.
+/// What has been decoded of a frame.
+#[derive(Default)]
+struct Known {
+    whole: Option<Decoded>,
+    /// Single objects of a frame that has not been decoded to its end, by their places in the pack's table.
+    objects: HashMap<usize, ObjectBytes>,
+}
+
+type Cell = Arc<Mutex<Known>>;
+
+/// Decoded frames, and objects of long ones. A frame that is being decoded is waited for rather than decoded twice.
 #[derive(Default)]
 pub struct FrameCache {
     cells: Mutex<Cells>,
@@ -53,59 +76,132 @@ impl FrameCache {
     fn cell(&self, pack: &Pack, frame: &Frame) -> Cell {
         let mut cells = locked(&self.cells);
         let key = (pack.path.clone(), frame.offset);
-        if let Some(cell) = cells.by_place.get(&key) {
-            return Arc::clone(cell);
-        }
-        let cell = Cell::default();
-        cells.by_place.insert(key.clone(), Arc::clone(&cell));
-        cells.order.push_back((key, frame.raw_bytes));
-        cells.bytes += frame.raw_bytes;
+        Arc::clone(cells.by_place.entry(key).or_default())
+    }
+
+    /// Counts bytes that a cell has got, and lets go of what came first.
+    fn count(&self, pack: &Pack, frame: &Frame, bytes: usize) {
+        let mut cells = locked(&self.cells);
+        cells.order.push_back(((pack.path.clone(), frame.offset), bytes));
+        cells.bytes += bytes;
         while cells.bytes > CACHE_BYTES && cells.order.len() > 1 {
             if let Some((oldest, bytes)) = cells.order.pop_front() {
                 cells.by_place.remove(&oldest);
                 cells.bytes -= bytes;
             }
         }
-        cell
     }
 }
 
-impl Store {
-    /// Decodes the frame that a place is in.
-    fn frame(&self, place: &Place) -> Result<Arc<Vec<u8>>> {
-        let frame = place.frame().ok_or_else(|| Error::damaged(&place.pack.path, "an object without a frame"))?;
-        let cell = self.frames.cell(&place.pack, frame);
-        // Frames only wait for frames of a lower chain position, so these locks cannot form a circle.
-        let mut content = locked(&cell);
-        if let Some(content) = &*content {
-            return Ok(Arc::clone(content));
+/// Bytes on their way out of a frame.
+pub(super) enum Handed<'b> {
+    /// They share the memory of their frame.
+    Kept(ObjectBytes),
+    /// The next ones come in the same memory, unless it is taken away.
+    Once(&'b mut Vec<u8>),
+}
+
+impl Deref for Handed<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Kept(bytes) => bytes,
+            Self::Once(bytes) => bytes,
         }
-        let decoded = Arc::new(self.decode_frame(&place.pack, frame)?);
-        *content = Some(Arc::clone(&decoded));
-        Ok(decoded)
+    }
+}
+
+/// Whether a frame is decoded no further than to what is wanted of it: where that is more than a matter of a few
+/// milliseconds.
+pub(super) fn is_long(frame: &Frame) -> bool {
+    frame.codec == Codec::Zstd && frame.raw_bytes > LONG_FRAME_BYTES
+}
+
+impl Store {
+    /// Does something again that failed for want of a base, which may be in a pack that has come since the folder was
+    /// listed. That is done here and not where the base is missed: there a frame is held that other threads wait for,
+    /// and packs are opened by all threads.
+    fn with_all_packs<T>(&self, read: impl Fn() -> Result<T>) -> Result<T> {
+        match read() {
+            Err(error) if error.is_damage() && self.catalog.complete()? => read(),
+            other => other,
+        }
     }
 
     /// Decodes a frame, and those that it needs, without the cache for itself.
     pub fn decode_frame(&self, pack: &Arc<Pack>, frame: &Frame) -> Result<Vec<u8>> {
-        let storage = &*self.storage;
+        self.with_all_packs(|| match frame.codec {
+            Codec::Dense(_) => self.expand(pack, frame, &pack.read_frame(&*self.storage, frame, &[])?),
+            _ => self.decode_raw(pack, frame),
+        })
+    }
+
+    fn decode_raw(&self, pack: &Arc<Pack>, frame: &Frame) -> Result<Vec<u8>> {
         if frame.prefix == Prefix::None {
-            let raw = pack.read_frame(storage, frame, &[])?;
-            return if matches!(frame.codec, Codec::Dense(_)) { self.expand(pack, frame, &raw) } else { Ok(raw) };
+            return pack.read_frame(&*self.storage, frame, &[]);
         }
-        let mut bases = self.catalog.bases(pack, frame);
-        if bases.is_empty() && self.catalog.complete()? {
-            bases = self.catalog.bases(pack, frame);
+        let first = pack.objects.get(frame.objects.start);
+        self.with_base(pack, frame, |prefix| {
+            let raw = pack.read_frame(&*self.storage, frame, prefix)?;
+            let is_right = first.is_none_or(|object| object.is_hash_of(object.bytes_in(&raw)));
+            Ok(is_right.then_some(raw))
+        })
+    }
+
+    /// Decodes a frame as far as the last of `wanted`, places in the pack's table in ascending order, and hands over
+    /// their bytes, unchecked.
+    fn decode_objects(
+        &self,
+        pack: &Arc<Pack>,
+        frame: &Frame,
+        wanted: &[usize],
+        sink: &mut dyn FnMut(usize, &mut Vec<u8>),
+    ) -> Result<()> {
+        let storage = &*self.storage;
+        let stored = pack.read_stored(storage, frame)?;
+        let damaged = |reason: String| pack.damaged(storage, frame, &reason);
+        let all = || wanted.iter().copied();
+        if frame.prefix == Prefix::None {
+            let every = |ordinal, bytes: &mut Vec<u8>| {
+                sink(ordinal, bytes);
+                true
+            };
+            return pack.decode_objects(frame, &stored, &[], all(), every).map_err(damaged);
         }
-        let mut last = Error::MissingBase { path: storage.full_path(&pack.path), offset: frame.offset };
-        // Two ids can share a key, and one content can be in several packs: the first that leads to the right hash is it.
-        for base in bases {
-            let decoded = self.take(&base).and_then(|prefix| pack.read_frame(storage, frame, &prefix));
-            match decoded {
-                Ok(raw) if first_object_is_right(pack, frame, &raw) => return Ok(raw),
-                Ok(_) => {
-                    let reason = format!("frame at byte {}: its content does not have its hash", frame.offset);
-                    last = Error::damaged(storage.full_path(&pack.path), reason);
+        let first = frame.objects.start;
+        let begins_with_first = wanted.first() == Some(&first);
+        let with_first = || (!begins_with_first).then_some(first).into_iter().chain(all());
+        self.with_base(pack, frame, |prefix| {
+            let mut is_right = false;
+            let checked = |ordinal, bytes: &mut Vec<u8>| {
+                // The first object tells whether it is the right base: nothing is handed over before it does.
+                if ordinal == first {
+                    is_right = pack.objects.get(first).is_some_and(|object| object.is_hash_of(bytes));
                 }
+                if is_right && (ordinal != first || begins_with_first) {
+                    sink(ordinal, bytes);
+                }
+                is_right
+            };
+            pack.decode_objects(frame, &stored, prefix, with_first(), checked).map_err(damaged)?;
+            Ok(is_right.then_some(()))
+        })
+    }
+
+    /// Tries all that a frame may be a difference to. Two ids can share a key, and one content can be in several packs: the
+    /// first that leads to the right hash is it.
+    fn with_base<T>(
+        &self,
+        pack: &Arc<Pack>,
+        frame: &Frame,
+        mut decode: impl FnMut(&[u8]) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let mut last = Error::MissingBase { path: self.storage.full_path(&pack.path), offset: frame.offset };
+        for base in self.catalog.bases(pack, frame) {
+            match self.take_known(&base).and_then(|(prefix, _)| decode(&prefix)) {
+                Ok(Some(decoded)) => return Ok(decoded),
+                Ok(None) => last = pack.damaged(&*self.storage, frame, "its content does not have its hash"),
                 Err(error) => last = error,
             }
         }
@@ -115,27 +211,129 @@ impl Store {
     /// Lays out the trees and snapshots of a dense frame.
     fn expand(&self, pack: &Pack, frame: &Frame, dense: &[u8]) -> Result<Vec<u8>> {
         let objects = pack.objects.get(frame.objects.clone()).unwrap_or_default();
-        let file = |ordinal: usize| {
-            let object = pack.objects.get(ordinal)?;
-            let ObjectName::Id(id) = object.name else { return None };
-            Some((id, object.bytes as u64, object.kind == ObjectKind::ChunkList))
+        let objects = objects.iter().map(|object| (object.kind, object.bytes));
+        dense_trees::expand(dense, objects, |ordinal| file_in(pack, ordinal))
+            .map_err(|reason| pack.damaged(&*self.storage, frame, &reason))
+    }
+
+    /// The bytes of an object, unchecked.
+    fn bytes_at(&self, place: &Place) -> Result<ObjectBytes> {
+        let beyond = || Error::damaged(&place.pack.path, "a place beyond the table");
+        let (pack, object) = (&place.pack, place.object().ok_or_else(beyond)?);
+        let frame = place.frame().ok_or_else(beyond)?;
+        let cell = self.frames.cell(pack, frame);
+        // Frames only wait for frames of a lower chain position, so these locks cannot form a circle.
+        let mut known = locked(&cell);
+        if let Some(bytes) = known.objects.get(&place.ordinal) {
+            return Ok(bytes.clone());
+        }
+        if known.whole.is_none() && known.objects.is_empty() && is_long(frame) {
+            // One object is wanted of a frame more often than many. Who comes a second time gets the frame decoded whole.
+            let mut found = Vec::new();
+            self.decode_objects(pack, frame, &[place.ordinal], &mut |_, bytes| found = std::mem::take(bytes))?;
+            let bytes = ObjectBytes::from(found);
+            known.objects.insert(place.ordinal, bytes.clone());
+            self.frames.count(pack, frame, bytes.len());
+            return Ok(bytes);
+        }
+        let whole = match &known.whole {
+            Some(whole) => whole.clone(),
+            None => {
+                let whole = self.decode_whole(pack, frame)?;
+                known.whole = Some(whole.clone());
+                self.frames.count(pack, frame, frame.raw_bytes);
+                whole
+            }
         };
-        dense_trees::expand(dense, objects.iter().map(|object| (object.kind, object.bytes)), file).map_err(|reason| {
-            let path = self.storage.full_path(&pack.path);
-            Error::damaged(path, format!("frame at byte {}: {reason}", frame.offset))
-        })
+        drop(known);
+        match whole {
+            Decoded::Raw(raw) => Ok(ObjectBytes { frame: raw, range: object.offset..object.offset + object.bytes }),
+            Decoded::Dense(dense) => {
+                let listed = |place: usize| {
+                    let object = pack.objects.get(frame.objects.start.checked_add(place)?);
+                    object.filter(|_| place < frame.objects.len()).map(|object| (object.kind, object.bytes))
+                };
+                let number = place.ordinal.saturating_sub(frame.objects.start);
+                let canonical = locked(&dense).object(number, listed, |ordinal| file_in(pack, ordinal));
+                let canonical = canonical.map_err(|reason| pack.damaged(&*self.storage, frame, &reason))?;
+                Ok(ObjectBytes { range: 0..canonical.len(), frame: canonical })
+            }
+        }
+    }
+
+    /// Hands over the bytes of `wanted`, places in the pack's table in ascending order, unchecked: as far as that
+    /// comes, where there is an error.
+    pub(super) fn decode_or_recall(
+        &self,
+        pack: &Arc<Pack>,
+        frame: usize,
+        wanted: &[usize],
+        sink: &mut dyn FnMut(usize, Handed<'_>),
+    ) -> Result<()> {
+        let found = pack.frames.get(frame).ok_or_else(|| Error::damaged(&pack.path, "a frame beyond the table"))?;
+        let is_whole = || locked(&self.frames.cell(pack, found)).whole.is_some();
+        if is_long(found) && !is_whole() {
+            return self.decode_objects(pack, found, wanted, &mut |ordinal, bytes| sink(ordinal, Handed::Once(bytes)));
+        }
+        for ordinal in wanted {
+            let bytes = self.bytes_at(&Place { pack: Arc::clone(pack), ordinal: *ordinal })?;
+            sink(*ordinal, Handed::Kept(bytes));
+        }
+        Ok(())
+    }
+
+    /// Keeps an object of a long frame for the frames that are differences to it.
+    pub(super) fn keep(&self, place: &Place, bytes: ObjectBytes) {
+        let Some(frame) = place.frame() else { return };
+        let cell = self.frames.cell(&place.pack, frame);
+        let length = bytes.len();
+        if locked(&cell).objects.insert(place.ordinal, bytes).is_none() {
+            self.frames.count(&place.pack, frame, length);
+        }
+    }
+
+    fn decode_whole(&self, pack: &Arc<Pack>, frame: &Frame) -> Result<Decoded> {
+        if !matches!(frame.codec, Codec::Dense(_)) {
+            return Ok(Decoded::Raw(Arc::new(self.decode_raw(pack, frame)?)));
+        }
+        let dense = pack.read_frame(&*self.storage, frame, &[])?;
+        let kinds = pack.objects.get(frame.objects.clone()).unwrap_or_default().iter().map(|object| object.kind);
+        let is_list = |ordinal| file_in(pack, ordinal).map(|(_, _, is_list)| is_list);
+        let dense = DenseFrame::new(dense, kinds, is_list);
+        let dense = dense.map_err(|reason| pack.damaged(&*self.storage, frame, &reason))?;
+        Ok(Decoded::Dense(Arc::new(Mutex::new(dense))))
+    }
+
+    /// Checks the bytes of the object at a place against what the table says of its id. What is handed back is the id, of
+    /// which the table may have no more than a key.
+    pub(super) fn check(&self, place: &Place, bytes: &[u8]) -> Result<ObjectId> {
+        let object = place.object().ok_or_else(|| Error::damaged(&place.pack.path, "a place beyond the table"))?;
+        let id = match (object.kind, object.name) {
+            // A chunk list is filed under its file's id: the file's hash is what it is checked by.
+            (ObjectKind::ChunkList, ObjectName::Id(id)) => id,
+            _ => ObjectId::of(bytes),
+        };
+        if bytes.len() != object.bytes || !object.name.fits(id) {
+            let reason = format!("{} {} does not have its hash", object.kind.word(), object.name);
+            return Err(Error::damaged(self.storage.full_path(&place.pack.path), reason));
+        }
+        Ok(id)
+    }
+
+    fn take_known(&self, place: &Place) -> Result<(ObjectBytes, ObjectId)> {
+        let bytes = self.bytes_at(place)?;
+        let id = self.check(place, &bytes)?;
+        Ok((bytes, id))
+    }
+
+    /// The bytes of the object at a place, checked against what the table says of its id, and its id.
+    fn take_with_id(&self, place: &Place) -> Result<(ObjectBytes, ObjectId)> {
+        self.with_all_packs(|| self.take_known(place))
     }
 
     /// The bytes of the object at a place, checked against what the table says of its id.
     pub(super) fn take(&self, place: &Place) -> Result<ObjectBytes> {
-        let object = *place.object().ok_or_else(|| Error::damaged(&place.pack.path, "a place beyond the table"))?;
-        let frame = self.frame(place)?;
-        let bytes = ObjectBytes { frame, range: object.offset..object.offset.saturating_add(object.bytes) };
-        if bytes.len() != object.bytes || !object.is_hash_of(&bytes) {
-            let reason = format!("{} {} does not have its hash", object.kind.word(), object.name);
-            return Err(Error::damaged(self.storage.full_path(&place.pack.path), reason));
-        }
-        Ok(bytes)
+        self.take_with_id(place).map(|(bytes, _)| bytes)
     }
 
     /// Reads an object wherever it is whole.
@@ -145,9 +343,9 @@ impl Store {
         for _ in 0..ATTEMPTS {
             last = missing();
             for place in self.catalog.places(kind, id) {
-                match self.take(&place) {
+                match self.take_with_id(&place) {
                     // The table may have no more than a key of it.
-                    Ok(bytes) if kind.has_full_id() || ObjectId::of(&bytes) == id => return Ok(bytes),
+                    Ok((bytes, found)) if found == id => return Ok(bytes),
                     Ok(_) => {}
                     // The pack has been merged into another since the folder was listed.
                     Err(error) if error.is_not_found() => self.catalog.note_vanished(),
@@ -173,7 +371,7 @@ impl Store {
         self.catalog.lasting_places(kind, id).iter().any(|place| {
             // A key alone is no proof: the content is.
             self.has_bases(place)
-                && (kind.has_full_id() || self.take(place).is_ok_and(|bytes| ObjectId::of(&bytes) == id))
+                && (kind.has_full_id() || self.take_with_id(place).is_ok_and(|(_, found)| found == id))
         })
     }
 
@@ -264,6 +462,17 @@ impl Store {
         Ok(())
     }
 
+    /// The content of a file in memory, not copied where it is in one piece.
+    pub fn content(&self, id: ObjectId, bytes: u64) -> Result<ObjectBytes> {
+        if !self.catalog.places(ObjectKind::Chunk, id).is_empty()
+            && let Ok(whole) = self.object(ObjectKind::Chunk, id)
+            && whole.len() as u64 == bytes
+        {
+            return Ok(whole);
+        }
+        self.file(id, bytes).map(ObjectBytes::from)
+    }
+
     /// The content of a file in memory.
     pub fn file(&self, id: ObjectId, bytes: u64) -> Result<Vec<u8>> {
         let mut content = Vec::new();
@@ -275,6 +484,9 @@ impl Store {
     }
 }
 
-fn first_object_is_right(pack: &Pack, frame: &Frame, raw: &[u8]) -> bool {
-    pack.objects.get(frame.objects.start).is_none_or(|object| object.is_hash_of(object.bytes_in(raw)))
+/// A file of a pack, by its place in the table.
+fn file_in(pack: &Pack, ordinal: usize) -> Option<TableFile> {
+    let object = pack.objects.get(ordinal)?;
+    let ObjectName::Id(id) = object.name else { return None };
+    Some((id, object.bytes as u64, object.kind == ObjectKind::ChunkList))
 }

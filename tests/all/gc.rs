@@ -456,21 +456,23 @@ fn noise(seed: u64, bytes: usize) -> Vec<u8> {
 #[test]
 fn a_capture_that_stands_still_through_two_gcs() {
     let mut field = Field::new();
-    // So many long versions of a path get frames of their own, in one chain. The first version that another project has
-    // of that path comes in later, and so to a higher position than it was captured at.
-    for version in 0..18 {
-        field.project.write("data.csv", [noise(version, 10), noise(99, 240_000)].concat());
+    // So many long versions of a path do not fit into one frame, and the second is a difference to the first. The first
+    // version that another project has of that path comes in later, and so to a higher position than it was captured at.
+    let common = noise(99, 4_000_000);
+    let version_of = |version: u64| [&noise(version, 10), &common[..]].concat();
+    for version in 0..16 {
+        field.project.write("data.csv", version_of(version));
         field.capture(&format!("version-{version}"));
     }
     field.gc();
     std::fs::remove_file(field.project.path("data.csv")).expect("there");
     // So much that the first gc takes the large pack in, and the second does not.
-    field.project.write("table.csv", noise(1, 1_200_000));
+    field.project.write("table.csv", noise(1, 14_000_000));
     field.capture("table");
     let other = field.project.beside("other");
     std::fs::create_dir(&other).expect("new");
     let write = |version: u64| {
-        std::fs::write(other.join("data.csv"), [noise(version, 10), noise(99, 240_000)].concat()).expect("written");
+        std::fs::write(other.join("data.csv"), version_of(version)).expect("written");
     };
     let capture_other = |field: &mut Field, name: &str| {
         let mut options = CaptureOptions::new(Target::Tree(other.clone()));

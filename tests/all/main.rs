@@ -16,6 +16,7 @@ mod history;
 mod ids;
 mod import;
 mod killed;
+mod long_frames;
 mod million;
 mod power_cut;
 mod repair;

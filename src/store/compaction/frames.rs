@@ -18,10 +18,11 @@ const FRAME_BYTES: usize = 16 << 20;
 const TREES_BYTES: usize = 8 << 20;
 /// Versions of one path that have more content than this get frames of their own.
 const LONG_HISTORY_BYTES: usize = 4 << 20;
-/// So many frames of one path are differences one to the other: reading the last takes as many decodes.
-const MAX_CHAIN_FRAMES: usize = 4;
+/// The content of such a frame: as much as a frame may have, because each further one stores a version in full. Few large
+/// versions are decoded ten times as fast as many small files, and no frame but the history's first stands before one.
+const HISTORY_FRAME_BYTES: usize = 60 << 20;
 
-/// What goes into frames one after the other: differences to `base`, or where that is absent each to one before it.
+/// What goes into frames one after the other: differences to `base`, or where that is absent all to the first object.
 pub(super) struct Unit {
     base: Option<Place>,
     frames: Vec<Vec<Item>>,
@@ -58,9 +59,7 @@ impl Store {
             let position = base.frame()?.chain_position + 1;
             Some((Prefix::Anywhere(base.object()?.name.key()), self.take(base).ok()?.to_vec(), position))
         });
-        // Of each position the last version, as what later frames can be differences to.
-        let mut last: Vec<(Prefix, Vec<u8>)> = Vec::new();
-        let mut ordinal = 0;
+        let mut oldest: Option<Vec<u8>> = None;
         for items in &unit.frames {
             let mut read = Vec::with_capacity(items.len());
             for item in items {
@@ -69,30 +68,21 @@ impl Store {
                     Err(error) => built.problems.push(error),
                 }
             }
-            let Some((_, newest)) = read.last() else { continue };
+            let Some((_, first)) = read.first() else { continue };
             let objects: Vec<_> = read.iter().map(|(item, bytes)| (item.kind, item.id, &bytes[..])).collect();
-            let frame = match &outside {
-                Some((prefix, content, position)) => PreparedFrame::new(&objects, *prefix, content, *position, level),
-                None => {
-                    let lowest = read.iter().map(|(item, _)| item.limit).min().unwrap_or(0) as usize;
-                    // At the end of a chain the next begins with a difference to where this one did.
-                    let next = if last.len() > MAX_CHAIN_FRAMES { 1 } else { last.len() };
-                    let position = next.min(lowest);
-                    last.truncate(position);
-                    let (prefix, content) = match last.last() {
-                        Some((prefix, content)) => (*prefix, content.as_slice()),
-                        None => (Prefix::None, &[][..]),
-                    };
-                    PreparedFrame::new(&objects, prefix, content, position as u32, level)
+            let may_rise = read.iter().all(|(item, _)| item.limit > 0);
+            let frame = match (&outside, &oldest) {
+                (Some((prefix, content, position)), _) => {
+                    PreparedFrame::new(&objects, *prefix, content, *position, level)
                 }
+                (None, Some(content)) if may_rise => PreparedFrame::new(&objects, Prefix::Here(0), content, 1, level),
+                _ => PreparedFrame::new(&objects, Prefix::None, &[], 0, level),
             };
-            ordinal += objects.len() as u32;
             let position = frame.chain_position();
             let is_raised = |(item, _): &&(&Item, _)| position > item.position();
             built.raised.extend(read.iter().filter(is_raised).map(|(item, _)| (item.kind, item.id)));
-            if unit.frames.len() > 1 && outside.is_none() {
-                last.truncate(position as usize);
-                last.push((Prefix::Here(ordinal - 1), newest.to_vec()));
+            if unit.frames.len() > 1 && outside.is_none() && oldest.is_none() {
+                oldest = Some(first.to_vec());
             }
             built.frames.push(frame);
         }
@@ -122,8 +112,8 @@ impl Compaction<'_> {
         let mut units = Vec::new();
         let mut mixed: Vec<Item> = Vec::new();
         for history in chunk_by_path(solid) {
-            if Self::is_long(&history) {
-                units.push(Self::long_history(history));
+            if is_long(&history) {
+                units.push(Unit { base: None, frames: cut(history, HISTORY_FRAME_BYTES) });
             } else {
                 mixed.extend(history);
             }
@@ -136,34 +126,6 @@ impl Compaction<'_> {
         // Those that take longest first, so that no core waits for one at the end.
         units.sort_by_key(|unit| std::cmp::Reverse(unit.bytes()));
         (units, dense)
-    }
-
-    /// Whether the versions of a path are so much that they get frames of their own.
-    fn is_long(history: &[Item]) -> bool {
-        let bytes: usize = history.iter().map(|item| item.bytes).sum();
-        bytes > LONG_HISTORY_BYTES
-            && history.len() > 1
-            && history.iter().all(|item| item.kind == ObjectKind::Chunk)
-            && history.iter().skip(1).any(|item| item.limit > 0)
-    }
-
-    /// The first version alone, and frames of all others, each a difference to the end of the one before.
-    ///
-    /// An object that may get no position but 0 begins a chain of its own.
-    fn long_history(history: Vec<Item>) -> Unit {
-        let room = FRAME_BYTES.saturating_sub(history.iter().map(|item| item.bytes).max().unwrap_or(0)).max(1);
-        let mut frames = Vec::new();
-        let mut part = Vec::new();
-        for item in history {
-            if item.limit == 0 || (frames.is_empty() && part.is_empty()) {
-                frames.extend(cut(std::mem::take(&mut part), room));
-                frames.push(vec![item]);
-            } else {
-                part.push(item);
-            }
-        }
-        frames.extend(cut(part, room));
-        Unit { base: None, frames }
     }
 
     /// Trees and snapshots in their dense form, those that came together in one frame.
@@ -202,6 +164,12 @@ impl Compaction<'_> {
     fn read(&mut self, item: &Item) -> Option<ObjectBytes> {
         self.store.read_item(item).map_err(|error| self.problems.push(error)).ok()
     }
+}
+
+/// Whether the versions of a path are so much that they get frames of their own.
+fn is_long(history: &[Item]) -> bool {
+    let bytes: usize = history.iter().map(|item| item.bytes).sum();
+    bytes > LONG_HISTORY_BYTES && history.len() > 1 && history.iter().all(|item| item.kind == ObjectKind::Chunk)
 }
 
 fn extension(path: &TrackedPath) -> Vec<u8> {
