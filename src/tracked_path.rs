@@ -31,7 +31,8 @@ impl TrackedPath {
     /// Checks and takes a path in its stored form.
     pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Option<Self> {
         let bytes = bytes.into();
-        bytes.split(|b| *b == b'/').all(is_valid_name).then_some(Self(bytes))
+        let is_valid = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && name.len() <= MAX_NAME_BYTES;
+        (memchr::memchr(0, &bytes).is_none() && bytes.split(|b| *b == b'/').all(is_valid)).then_some(Self(bytes))
     }
 
     /// Takes a relative path of this system, `None` where it is absolute, empty or has `..` in it.

@@ -12,7 +12,7 @@ use crate::file_header::{self, FileKind};
 use crate::id::StoreId;
 use crate::storage::{Storage, WriteFile, parent};
 
-pub use payload::{decode_record, decode_value, encode_record};
+pub use payload::{decode_name, decode_record, decode_value, encode_record};
 pub use scan::{Item, mend, scan};
 
 /// What every journal begins with.

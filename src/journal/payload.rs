@@ -1,5 +1,6 @@
 //! A record's payload: JSON, with its ids in binary, compressed against a text that has the same words.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 
 use serde_json::Value;
@@ -44,6 +45,20 @@ pub fn decode_record(payload: &[u8]) -> DecodeResult<RunRecord> {
     serde_json::from_slice(&decode_json(payload)?).map_err(|e| format!("not a run record: {e}"))
 }
 
+/// The name that a record gives a run, if it is the start of one that has a name. A quarter of the work of decoding it.
+pub fn decode_name(payload: &[u8]) -> DecodeResult<Option<String>> {
+    #[derive(serde::Deserialize)]
+    struct Named<'r> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'r, str>,
+        #[serde(borrow, default)]
+        name: Option<Cow<'r, str>>,
+    }
+    let json = decode_json(payload)?;
+    let named: Named<'_> = serde_json::from_slice(&json).map_err(|e| format!("not a run record: {e}"))?;
+    Ok(named.name.filter(|_| named.kind == "start").map(Cow::into_owned))
+}
+
 /// Decodes a record as JSON, fields of newer versions included. It need not be a run record.
 pub fn decode_value(payload: &[u8]) -> DecodeResult<Value> {
     serde_json::from_slice(&decode_json(payload)?).map_err(|e| format!("not JSON: {e}"))
@@ -78,6 +93,11 @@ fn pack(text: &[u8]) -> Option<Vec<u8>> {
         let mut context = CCtx::create();
         for parameter in [
             CParameter::CompressionLevel(LEVEL),
+            // A record and the dictionary are found in these. Tables of the level's own size take longer to clear than a
+            // record takes to be compressed.
+            CParameter::WindowLog(14),
+            CParameter::HashLog(11),
+            CParameter::ChainLog(11),
             CParameter::ContentSizeFlag(false),
             CParameter::ChecksumFlag(false),
             CParameter::DictIdFlag(false),

@@ -1,7 +1,9 @@
 //! zstd as packs and journals use it: one call a frame, with another object's content as prefix where there is one.
 
+use std::cell::RefCell;
+
 use zstd::zstd_safe::{
-    CCtx, CParameter, DCtx, DParameter, ErrorCode, InBuffer, OutBuffer, compress_bound, get_error_name,
+    CCtx, CParameter, DCtx, DParameter, ErrorCode, InBuffer, OutBuffer, ResetDirective, compress_bound, get_error_name,
 };
 
 /// The zstd level of captures.
@@ -37,7 +39,7 @@ const LONG_FILE_BYTES: usize = 1 << 20;
 /// Behind a longer prefix the window has to reach further.
 const MAX_PREFIX_BYTES: usize = 4 << 20;
 
-/// The windowLog that covers prefix and content together, as far as that pays; `typical` is as in [`compress_files`].
+/// The windowLog that covers prefix and content together, as far as that pays; `typical` is as in [`Compressor::compress_files`].
 fn window_log(prefix: usize, raw: usize, typical: usize) -> u32 {
     let most = match typical.max(prefix) {
         bytes if bytes <= LONG_FILE_BYTES => WINDOW_LOG,
@@ -52,13 +54,7 @@ const MAX_READ_WINDOW_LOG: u32 = 27;
 
 /// Compresses `raw` against `prefix` (empty for none). `None` where the result would not be smaller.
 pub fn compress(raw: &[u8], prefix: &[u8], level: i32) -> Option<Vec<u8>> {
-    compress_files(raw, prefix, level, raw.len())
-}
-
-/// Compresses `raw` as [`compress`] does. It consists of files of up to `typical` bytes, one longer file aside: that has no
-/// other version there that it could be a difference to.
-pub fn compress_files(raw: &[u8], prefix: &[u8], level: i32, typical: usize) -> Option<Vec<u8>> {
-    try_compress(raw, prefix, level, typical).filter(|out| out.len() < raw.len())
+    try_compress(raw, prefix, level, raw.len()).filter(|out| out.len() < raw.len())
 }
 
 /// Compresses `raw`, whether or not that makes it smaller.
@@ -68,28 +64,57 @@ pub fn compress_always(raw: &[u8], level: i32) -> Vec<u8> {
 }
 
 fn try_compress(raw: &[u8], prefix: &[u8], level: i32, typical: usize) -> Option<Vec<u8>> {
-    let mut context = CCtx::create();
-    let mut parameters = vec![
-        CParameter::CompressionLevel(level),
-        // The pack's table has the length and the object ids are the checksum.
-        CParameter::ContentSizeFlag(false),
-        CParameter::ChecksumFlag(false),
-        CParameter::DictIdFlag(false),
-    ];
-    let bytes = prefix.len() + raw.len();
-    // A level's own window is smaller than a large frame, and always too small for a prefix before one.
-    if !prefix.is_empty() || bytes > LARGE_BYTES {
-        parameters.push(CParameter::WindowLog(window_log(prefix.len(), raw.len(), typical)));
+    Compressor::new().try_compress(raw, prefix, level, typical)
+}
+
+/// Compresses one thing after the other in the same memory. What it is given as prefixes must live as long as it does.
+pub struct Compressor<'p> {
+    context: CCtx<'p>,
+}
+
+impl Default for Compressor<'_> {
+    fn default() -> Self {
+        Self::new()
     }
-    for parameter in parameters {
-        context.set_parameter(parameter).ok()?;
+}
+
+impl<'p> Compressor<'p> {
+    /// A new one.
+    pub fn new() -> Self {
+        Self { context: CCtx::create() }
     }
-    if !prefix.is_empty() {
-        context.ref_prefix(prefix).ok()?;
+
+    /// Compresses as [`compress`] does. `raw` consists of files of up to `typical` bytes, one longer file aside: that has no
+    /// other version there that it could be a difference to.
+    pub fn compress_files(&mut self, raw: &[u8], prefix: &'p [u8], level: i32, typical: usize) -> Option<Vec<u8>> {
+        self.try_compress(raw, prefix, level, typical).filter(|out| out.len() < raw.len())
     }
-    let mut out = Vec::with_capacity(compress_bound(raw.len()));
-    context.compress2(&mut out, raw).ok()?;
-    Some(out)
+
+    fn try_compress(&mut self, raw: &[u8], prefix: &'p [u8], level: i32, typical: usize) -> Option<Vec<u8>> {
+        let context = &mut self.context;
+        context.reset(ResetDirective::SessionAndParameters).ok()?;
+        let mut parameters = vec![
+            CParameter::CompressionLevel(level),
+            // The pack's table has the length and the object ids are the checksum.
+            CParameter::ContentSizeFlag(false),
+            CParameter::ChecksumFlag(false),
+            CParameter::DictIdFlag(false),
+        ];
+        let bytes = prefix.len() + raw.len();
+        // A level's own window is smaller than a large frame, and always too small for a prefix before one.
+        if !prefix.is_empty() || bytes > LARGE_BYTES {
+            parameters.push(CParameter::WindowLog(window_log(prefix.len(), raw.len(), typical)));
+        }
+        for parameter in parameters {
+            context.set_parameter(parameter).ok()?;
+        }
+        if !prefix.is_empty() {
+            context.ref_prefix(prefix).ok()?;
+        }
+        let mut out = Vec::with_capacity(compress_bound(raw.len()));
+        context.compress2(&mut out, raw).ok()?;
+        Some(out)
+    }
 }
 
 /// Decompresses one zstd frame of exactly `raw_bytes`.
@@ -97,14 +122,28 @@ pub fn decompress(stored: &[u8], prefix: &[u8], raw_bytes: usize) -> Result<Vec<
     if raw_bytes > MAX_FRAME_BYTES {
         return Err(format!("a frame of {raw_bytes} bytes is over the limit of {MAX_FRAME_BYTES}"));
     }
-    let mut context = decoding_context(prefix)?;
     let mut out = Vec::with_capacity(raw_bytes);
-    context.decompress(&mut out, stored).map_err(explain)?;
+    if prefix.is_empty() && raw_bytes <= SHORT_BYTES {
+        // Tables of packs and the like, by the dozen: to make a context takes longer than to decode one.
+        thread_local! {
+            static CONTEXT: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+        }
+        CONTEXT.with_borrow_mut(|context| {
+            context.reset(ResetDirective::SessionAndParameters).map_err(explain)?;
+            context.set_parameter(DParameter::WindowLogMax(MAX_READ_WINDOW_LOG)).map_err(explain)?;
+            context.decompress(&mut out, stored).map_err(explain)
+        })?;
+    } else {
+        decoding_context(prefix)?.decompress(&mut out, stored).map_err(explain)?;
+    }
     if out.len() != raw_bytes {
         return Err(format!("{} bytes in a frame of {raw_bytes}", out.len()));
     }
     Ok(out)
 }
+
+/// What is no longer than this is decoded in a context that its thread keeps.
+const SHORT_BYTES: usize = 256 << 10;
 
 fn explain(code: ErrorCode) -> String {
     format!("zstd: {}", get_error_name(code))

@@ -1,6 +1,6 @@
 //! Writes one pack: frames as they come, then the table, then the flush and the rename that make it part of the store.
 
-use super::compression::{compress_always, compress_files};
+use super::compression::{Compressor, compress_always};
 use super::format::{Codec, END, FILE, ObjectKind, ObjectName, Prefix, Table, TableFrame, TableObject, encode_table};
 use crate::error::Result;
 use crate::file_footer::Footer;
@@ -26,6 +26,18 @@ impl PreparedFrame {
         chain_position: u32,
         level: i32,
     ) -> Self {
+        Self::with(&mut Compressor::new(), objects, prefix_ref, prefix, chain_position, level)
+    }
+
+    /// [`PreparedFrame::new`] in the memory of a compressor.
+    pub fn with<'p>(
+        compressor: &mut Compressor<'p>,
+        objects: &[(ObjectKind, ObjectId, &[u8])],
+        prefix_ref: Prefix,
+        prefix: &'p [u8],
+        chain_position: u32,
+        level: i32,
+    ) -> Self {
         let raw: Vec<u8>;
         let raw = match objects {
             [(_, _, one)] => *one,
@@ -44,7 +56,7 @@ impl PreparedFrame {
         lengths.sort_unstable();
         let typical = lengths.iter().rev().take(2).min().copied().unwrap_or(0);
         let objects: Vec<_> = objects.iter().map(in_table).collect();
-        match compress_files(raw, prefix, level, typical) {
+        match compressor.compress_files(raw, prefix, level, typical) {
             Some(stored) => Self {
                 frame: TableFrame {
                     stored_bytes: stored.len() as u64,

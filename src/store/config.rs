@@ -12,7 +12,7 @@ pub const CONFIG_PATH: &str = "config.json";
 /// The newest format version that this code writes and reads.
 pub const VERSION: u64 = 1;
 const FORMAT: &str = "runsnap-store";
-const MAX_BYTES: u64 = 64 << 10;
+pub(super) const MAX_BYTES: u64 = 64 << 10;
 
 /// The features that a store uses beyond its format version. This runsnap knows none yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,8 +62,23 @@ impl Config {
         ObjectId::of(&serde_json::to_vec(&bare).unwrap_or_default())
     }
 
+    /// Whether there is nothing about it that has to be explained.
+    fn is_whole(&self) -> bool {
+        self.format == FORMAT
+            && self.version == VERSION
+            && self.features.incompatible.is_empty()
+            && self.chunker.is_valid()
+            && self.checksum == Some(self.checksum_of())
+    }
+
     /// Reads the file; [`Error::is_not_found`] where it is missing.
     pub fn read(storage: &dyn Storage) -> Result<Self> {
+        let bytes = storage.read(CONFIG_PATH, MAX_BYTES)?;
+        Self::decode(storage, &bytes)
+    }
+
+    /// Decodes the file's content; errors name it.
+    pub fn decode(storage: &dyn Storage, bytes: &[u8]) -> Result<Self> {
         #[derive(Deserialize)]
         struct Head {
             format: String,
@@ -71,17 +86,21 @@ impl Config {
             #[serde(default)]
             features: Features,
         }
+        if let Ok(config) = serde_json::from_slice::<Self>(bytes)
+            && config.is_whole()
+        {
+            return Ok(config);
+        }
         let path = storage.full_path(CONFIG_PATH);
-        let bytes = storage.read(CONFIG_PATH, MAX_BYTES)?;
         let damaged = |reason: String| Error::damaged(&path, reason);
         let head: Head =
-            serde_json::from_slice(&bytes).map_err(|e| damaged(format!("not a store's configuration: {e}")))?;
+            serde_json::from_slice(bytes).map_err(|e| damaged(format!("not a store's configuration: {e}")))?;
         if head.format != FORMAT {
             return Err(damaged(format!("format is {:?}, not {FORMAT:?}", head.format)));
         }
         if head.version > VERSION {
             // Where the checksum is right for the version known here, a bit has flipped and nothing is newer.
-            let known = serde_json::from_slice::<Self>(&bytes).map(|config| Self { version: VERSION, ..config });
+            let known = serde_json::from_slice::<Self>(bytes).map(|config| Self { version: VERSION, ..config });
             return Err(match known {
                 Ok(config) if config.checksum == Some(config.checksum_of()) => {
                     damaged(format!("its version has become {}", head.version))
@@ -94,7 +113,7 @@ impl Config {
             return Err(Error::UnknownFeature { path: storage.root().to_owned(), feature: feature.clone() });
         }
         let config: Self =
-            serde_json::from_slice(&bytes).map_err(|e| damaged(format!("not a store's configuration: {e}")))?;
+            serde_json::from_slice(bytes).map_err(|e| damaged(format!("not a store's configuration: {e}")))?;
         if config.version == 0 {
             return Err(damaged("format version 0".into()));
         }

@@ -13,8 +13,7 @@ use crate::decode::{DecodeResult, Decoder, push_varint};
 use crate::error::Result;
 use crate::file_header::{self, FileKind, Header};
 use crate::id::{ObjectId, StoreId, random_name};
-use crate::journal::{self, HEADER_BYTES, Item, decode_record};
-use crate::run_record::RunRecord;
+use crate::journal::{self, HEADER_BYTES, Item, decode_name};
 use crate::segment::Segment;
 use crate::storage::{Storage, StoredFile, write_whole};
 
@@ -26,7 +25,7 @@ const FILE: FileKind = FileKind { word: "list of names", magic: *b"RUNSNAPN", ve
 const MAX_BYTES: u64 = 64 << 20;
 const CHECKSUM_BYTES: usize = 8;
 /// So many bytes of journals are read for one name before what was found is kept.
-const UNREAD_BYTES: u64 = 16 << 10;
+const UNREAD_BYTES: u64 = 4 << 10;
 
 /// The names in journals, as far as these are flushed: by the number in the journal's name, how much of it was read and the
 /// keys of the names in that.
@@ -219,9 +218,7 @@ fn read_journal(store: &Store, name: &str, from: u64) -> Result<JournalTail> {
         match item {
             Item::Record { end: record_end, payload, .. } => {
                 end = place(record_end);
-                if let Ok(RunRecord::Start(start)) = decode_record(payload) {
-                    keys.extend(start.name.as_deref().map(key));
-                }
+                keys.extend(decode_name(payload).ok().flatten().as_deref().map(key));
             }
             Item::Damage { end: damage_end, .. } => end = place(damage_end),
             // It may be finished by the next look.

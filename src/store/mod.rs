@@ -57,6 +57,8 @@ const GITIGNORE_PATH: &str = ".gitignore";
 pub struct Store {
     storage: Arc<dyn Storage>,
     config: Config,
+    /// config.json as it was when the store was opened.
+    config_text: Vec<u8>,
     config_problem: Option<Error>,
     catalog: Catalog,
     frames: FrameCache,
@@ -81,7 +83,14 @@ impl Store {
     pub fn open_in(storage: Arc<dyn Storage>) -> Result<Self> {
         let not_a_store =
             |reason: &str| Error::NotAStore { path: storage.root().to_owned(), reason: reason.to_owned() };
-        let (config, config_problem) = match Config::read(&*storage) {
+        let text = storage.read(CONFIG_PATH, config::MAX_BYTES);
+        let read = text.and_then(|text| Config::decode(&*storage, &text).map(|config| (config, text)));
+        let mut config_text = Vec::new();
+        let read = read.map(|(config, text)| {
+            config_text = text;
+            config
+        });
+        let (config, config_problem) = match read {
             Ok(config) => (config, None),
             Err(error) if error.is_not_found() || error.is_damage() => match recover_id(&*storage) {
                 Some(id) => {
@@ -99,7 +108,7 @@ impl Store {
             Err(error) => return Err(error),
         };
         let catalog = Catalog::new(Arc::clone(&storage), config.store, config.generation);
-        Ok(Self { storage, config, config_problem, catalog, frames: FrameCache::default() })
+        Ok(Self { storage, config, config_text, config_problem, catalog, frames: FrameCache::default() })
     }
 
     /// Makes a store in a folder of the local file system, or opens the one that is there; whether it is new.
@@ -170,9 +179,18 @@ impl Store {
         config.write(&*self.storage, temporary)
     }
 
+    /// The generation as it is now.
+    fn generation_now(&self) -> Result<u64> {
+        let text = self.storage.read(CONFIG_PATH, config::MAX_BYTES)?;
+        if text == self.config_text {
+            return Ok(self.config.generation);
+        }
+        Config::decode(&*self.storage, &text).map(|config| config.generation)
+    }
+
     /// Whether the generation is another one than when this store was opened.
     fn has_been_raised(&self) -> bool {
-        Config::read(&*self.storage).is_ok_and(|config| config.generation != self.config.generation)
+        self.generation_now().is_ok_and(|generation| generation != self.config.generation)
     }
 
     pub(crate) fn check_writable(&self) -> Result<()> {

@@ -45,9 +45,23 @@ impl Chain {
 pub struct RecentVersions {
     /// Those that have changed last stand last.
     chains: Vec<Chain>,
+    /// The same as they were kept, as long as nobody has wanted them.
+    kept: Option<Vec<u8>>,
 }
 
 impl RecentVersions {
+    /// They, as they were encoded: decoded when they are opened.
+    pub fn kept(bytes: &[u8]) -> Self {
+        Self { chains: Vec::new(), kept: Some(bytes.to_vec()) }
+    }
+
+    /// Makes them ready for use. What cannot be read is forgotten.
+    pub fn open(&mut self) {
+        if let Some(kept) = self.kept.take() {
+            self.chains = Self::decode(&mut Decoder::new(&kept)).map(|read| read.chains).unwrap_or_default();
+        }
+    }
+
     /// The version that the next version after `newest` is to be a difference to, and the next one's chain position.
     pub fn base(&self, kind: ObjectKind, newest: ObjectId) -> Option<(&Version, u32)> {
         let chain = self.chains.iter().rev().find(|chain| chain.is_of(kind, newest))?;
@@ -76,11 +90,15 @@ impl RecentVersions {
 
     /// Forgets everything.
     pub fn clear(&mut self) {
+        self.kept = None;
         self.chains.clear();
     }
 
     /// Appends them to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        if let Some(kept) = &self.kept {
+            return out.extend_from_slice(kept);
+        }
         let mut contents = Vec::new();
         push_varint(out, self.chains.len() as u64);
         for chain in &self.chains {
@@ -101,8 +119,7 @@ impl RecentVersions {
         out.extend(stored);
     }
 
-    /// Reads them.
-    pub fn decode(decoder: &mut Decoder<'_>) -> DecodeResult<Self> {
+    fn decode(decoder: &mut Decoder<'_>) -> DecodeResult<Self> {
         let mut chains = Vec::new();
         let mut lengths = Vec::new();
         for _ in 0..decoder.count(2)? {
@@ -119,7 +136,7 @@ impl RecentVersions {
         }
         let total: usize = lengths.iter().sum();
         if total == 0 {
-            return Ok(Self { chains });
+            return Ok(Self { chains, kept: None });
         }
         if total > MAX_BYTES {
             return Err(format!("{total} bytes of versions"));
@@ -132,7 +149,7 @@ impl RecentVersions {
             version.content = content.to_vec();
             rest = later;
         }
-        Ok(Self { chains })
+        Ok(Self { chains, kept: None })
     }
 }
 
@@ -169,8 +186,14 @@ mod tests {
         let mut bytes = Vec::new();
         recent.encode(&mut bytes);
         let mut decoder = Decoder::new(&bytes);
-        assert_eq!(RecentVersions::decode(&mut decoder), Ok(recent));
+        assert_eq!(RecentVersions::decode(&mut decoder).as_ref(), Ok(&recent));
         assert!(decoder.is_empty());
+        let mut kept = RecentVersions::kept(&bytes);
+        let mut again = Vec::new();
+        kept.encode(&mut again);
+        assert_eq!(again, bytes);
+        kept.open();
+        assert_eq!(kept, recent);
     }
 
     #[test]

@@ -9,13 +9,12 @@ use rayon::prelude::*;
 
 use super::Store;
 use super::catalog::{PACK_ENDING, PACKS};
-use super::config::Config;
 use super::recent_versions::{RecentVersions, Version};
 use super::slot::Slot;
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, random_name};
 use crate::journal::encode_record;
-use crate::pack::compression::{BULK_LEVEL, CAPTURE_LEVEL, MAX_FRAME_BYTES};
+use crate::pack::compression::{BULK_LEVEL, CAPTURE_LEVEL, Compressor, MAX_FRAME_BYTES};
 use crate::pack::format::{MAX_CHAIN_POSITION, ObjectKind, ObjectName, Prefix};
 use crate::pack::{PackWriter, PreparedFrame};
 use crate::run_record::RunRecord;
@@ -99,7 +98,7 @@ impl<'s> Writer<'s> {
 
     /// The store's generation. The writer has its slot: nothing that is found in this generation is deleted before it ends.
     pub fn generation(&self) -> Result<u64> {
-        Ok(Config::read(&*self.store.storage)?.generation)
+        self.store.generation_now()
     }
 
     /// Says that all that was found is in packs with durable names: then nothing has to be flushed for it.
@@ -179,22 +178,36 @@ impl<'s> Writer<'s> {
             }
         }
         let solid: Vec<Vec<&Pending>> = contents.groups.into_iter().chain(trees.groups).collect();
-        // The frames that take longest come first, so that no core is left waiting for one at the end.
-        let (store, recent, level) = (self.store, &self.recent, self.level);
+        let (store, level) = (self.store, self.level);
         let is_small =
             pending.len() <= SMALL_OBJECTS && pending.iter().map(|o| o.bytes.len()).sum::<usize>() <= SMALL_BYTES;
-        let (frames, bases): (Vec<PreparedFrame>, Vec<Option<Version>>) = if is_small {
-            // To call up the other cores takes longer than that.
-            let solid = solid.iter().map(|group| (solid_frame(group, level), None));
-            solid.chain(single.iter().map(|object| difference_frame(store, recent, object, level))).unzip()
+        let (frames, bases): (Vec<PreparedFrame>, Vec<Option<(Version, u32)>>) = if is_small {
+            // To call up the other cores takes longer than that, and so does a context for each object.
+            self.recent.open();
+            let recent = &self.recent;
+            let bases: Vec<_> = single.iter().map(|object| base_of(store, recent, object)).collect();
+            let mut compressor = Compressor::new();
+            let mut frames: Vec<PreparedFrame> =
+                solid.iter().map(|group| solid_frame(group, &mut compressor, level)).collect();
+            for (object, base) in single.iter().zip(&bases) {
+                frames.push(difference_frame(object, base.as_ref(), &mut compressor, level));
+            }
+            drop(compressor);
+            (frames, bases)
         } else {
-            let solid = solid.par_iter().map(|group| (solid_frame(group, level), None));
-            solid.chain(single.par_iter().map(|object| difference_frame(store, recent, object, level))).unzip()
+            // The frames that take longest come first, so that no core is left waiting for one at the end.
+            let none = RecentVersions::default();
+            let solid = solid.par_iter().map(|group| solid_frame(group, &mut Compressor::new(), level));
+            let single = single.par_iter().map(|object| {
+                let base = base_of(store, &none, object);
+                difference_frame(object, base.as_ref(), &mut Compressor::new(), level)
+            });
+            (solid.chain(single).collect(), Vec::new())
         };
         if is_small {
             let stored = frames.iter().zip(bases).skip(solid.len());
             for (object, (frame, base)) in single.iter().zip(stored) {
-                let (Some(older), Some(base)) = (object.older, base) else { continue };
+                let (Some(older), Some((base, _))) = (object.older, base) else { continue };
                 let (id, position, content) = (object.id, frame.chain_position(), object.bytes.clone());
                 self.recent.add(object.kind, older, base, Version { id, position, content });
             }
@@ -286,26 +299,33 @@ impl<'p> SolidGroups<'p> {
     }
 }
 
-fn solid_frame(group: &[&Pending], level: i32) -> PreparedFrame {
+fn solid_frame(group: &[&Pending], compressor: &mut Compressor<'_>, level: i32) -> PreparedFrame {
     let objects: Vec<_> = group.iter().map(|o| (o.kind, o.id, o.bytes.as_slice())).collect();
-    PreparedFrame::new(&objects, Prefix::None, &[], 0, level)
+    PreparedFrame::with(compressor, &objects, Prefix::None, &[], 0, level)
 }
 
-/// Compresses an object as a difference to an older version, or by itself where that cannot be read; and that version.
-fn difference_frame(
-    store: &Store,
-    recent: &RecentVersions,
+/// Compresses an object as a difference to an older version, or by itself where there is none that can be read.
+fn difference_frame<'b>(
     object: &Pending,
+    base: Option<&'b (Version, u32)>,
+    compressor: &mut Compressor<'b>,
     level: i32,
-) -> (PreparedFrame, Option<Version>) {
-    let new = [(object.kind, object.id, object.bytes.as_slice())];
-    let frame = |key, base: &[u8], position| PreparedFrame::new(&new, Prefix::Anywhere(key), base, position, level);
-    if let Some((base, position)) = object.older.and_then(|older| recent.base(object.kind, older)) {
-        return (frame(base.id.key(), &base.content, position), Some(base.clone()));
+) -> PreparedFrame {
+    match base {
+        Some((base, position)) => {
+            let new = [(object.kind, object.id, object.bytes.as_slice())];
+            PreparedFrame::with(compressor, &new, Prefix::Anywhere(base.id.key()), &base.content, *position, level)
+        }
+        None => solid_frame(&[object], compressor, level),
     }
-    match object.older.and_then(|older| choose_base(store, object.kind, older)) {
-        Some((base, position)) => (frame(base.id.key(), &base.content, position), Some(base)),
-        None => (solid_frame(&[object], level), None),
+}
+
+/// The version that an object is to be a difference to, and the chain position that it gets.
+fn base_of(store: &Store, recent: &RecentVersions, object: &Pending) -> Option<(Version, u32)> {
+    let older = object.older?;
+    match recent.base(object.kind, older) {
+        Some((base, position)) => Some((base.clone(), position)),
+        None => choose_base(store, object.kind, older),
     }
 }
 

@@ -52,6 +52,18 @@ fn an_unchanged_file_is_not_read_and_a_changed_one_is() {
     let (second, read) = read_by();
     assert_eq!((second.snapshot, second.new_bytes), (first.snapshot, 0));
     assert!(read < 1 << 20, "{read} bytes were read");
+    // Its time alone: read once, and then it is known again.
+    File::options()
+        .write(true)
+        .open(project.path("table.csv"))
+        .expect("opens")
+        .set_modified(SystemTime::UNIX_EPOCH)
+        .expect("a time");
+    time_passes();
+    let (touched, read) = read_by();
+    assert_eq!((touched.snapshot, touched.new_bytes), (first.snapshot, 0));
+    assert!(read >= 3 << 20, "{read} bytes were read");
+    assert!(read_by().1 < 1 << 20, "what was read was not kept");
     project.write("table.csv", &large[1..]);
     let (third, read) = read_by();
     assert_ne!(third.snapshot, first.snapshot);

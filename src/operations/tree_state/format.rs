@@ -130,8 +130,7 @@ pub(super) fn decode(bytes: &[u8], store: StoreId) -> DecodeResult<TreeState> {
         0 => None,
         _ => Some(decode_structure(&mut decoder)?),
     };
-    let recent = RecentVersions::decode(&mut decoder)?;
-    decoder.finish()?;
+    let recent = RecentVersions::kept(decoder.rest());
     if !files.is_sorted_by(|a, b| a.path < b.path) || !packs.is_sorted() || !trees.is_sorted_by(|a, b| a.0 < b.0) {
         return Err("not in order".into());
     }
@@ -274,7 +273,7 @@ mod tests {
                 left_out: vec![LeftOut { path: path("pipe"), reason: LeftOutReason::SpecialFile, detail: None }],
                 warnings: vec!["Ignore rules: odd".into()],
             }),
-            recent: RecentVersions::default(),
+            recent: RecentVersions::kept(&[0]),
         }
     }
 

@@ -27,8 +27,6 @@ use crate::tracked_path::{TrackedPath, name_bytes};
 const PARALLEL_FILES: usize = 1024;
 /// From this many folders on they are listed by all cores.
 const PARALLEL_FOLDERS: usize = 128;
-/// A state is not kept anew for fewer files that would have to be read again.
-const MAX_UNTRUSTED: usize = 8;
 
 /// What became of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +122,7 @@ pub struct Summary {
     packs: Vec<u64>,
     files: usize,
     has_structure: bool,
-    untrusted: usize,
+    stamps: u64,
 }
 
 /// What a look at a tree tells.
@@ -223,26 +221,20 @@ impl TreeState {
         self.trees.get(place).map(|(_, id)| *id)
     }
 
-    /// How many files would have to be read again although they have not changed.
-    pub fn untrusted(&self) -> usize {
-        let folders = self.structure.iter().flat_map(|structure| &structure.folders);
-        self.files.iter().filter(|file| file.stamp.is_none()).count()
-            + folders.filter(|folder| folder.stamp.is_none()).count()
-    }
-
     /// What decides whether a later state is worth keeping in place of this.
     pub fn summary(&self) -> Summary {
+        let folders = self.structure.iter().flat_map(|structure| &structure.folders).map(|folder| folder.stamp);
+        let stamps = self.files.iter().map(|file| file.stamp).chain(folders);
+        // The order does not matter, and which of them differ does not either.
+        let stamps = stamps.fold(0u64, |sum, stamp| sum.wrapping_add(stamp.unwrap_or(1)));
         let (snapshot, generation, files) = (self.snapshot, self.generation, self.files.len());
         let has_structure = self.structure.is_some();
-        Summary { snapshot, generation, packs: self.packs.clone(), files, has_structure, untrusted: self.untrusted() }
+        Summary { snapshot, generation, packs: self.packs.clone(), files, has_structure, stamps }
     }
 
     /// Whether keeping this in place of an earlier state is worth the write.
     pub fn is_worth_keeping(&self, before: Option<&Summary>) -> bool {
-        let Some(before) = before else { return true };
-        let now = self.summary();
-        let untrusted = before.untrusted.saturating_sub(now.untrusted);
-        untrusted > MAX_UNTRUSTED || *before != Summary { untrusted: before.untrusted, ..now }
+        before.is_none_or(|before| *before != self.summary())
     }
 
     /// Looks at a tree by stats. Stamps of folders that list as before are brought up to date on the way.
@@ -258,10 +250,17 @@ impl TreeState {
         } else {
             let half = files.len() / 2;
             std::thread::scope(|scope| {
-                let later = scope.spawn(|| changed_files(files.get(half..).unwrap_or_default(), half, &below, horizon));
+                let later = scope.spawn(|| {
+                    let files = files.get(half..).unwrap_or_default();
+                    // Where the folder cannot be opened any more, all have to be read.
+                    Below::open(root).map_or_else(
+                        |_| (half..half + files.len()).collect(),
+                        |below| changed_files(files, half, &below, horizon),
+                    )
+                });
                 is_same = look_at_structure(structure, &below, root, horizon);
                 changed = changed_files(files.get(..half).unwrap_or_default(), 0, &below, horizon);
-                changed.extend(later.join().unwrap_or_default());
+                changed.extend(later.join().unwrap_or_else(|_| (half..files.len()).collect()));
             });
         }
         let decides = |place: &usize| files.get(*place).is_some_and(|file| decides_what_is_tracked(&file.path));
@@ -380,7 +379,6 @@ impl Structure {
         if selection.has_problems || !selection.left_out.iter().all(is_plain) {
             return None;
         }
-        let below = Below::open(root).ok()?;
         let mut structure =
             Self { left_out: selection.left_out.clone(), warnings: selection.warnings.clone(), ..Self::default() };
         let mut conditions: Vec<PathBuf> = selection.conditions.clone();
@@ -392,9 +390,9 @@ impl Structure {
             let mut rules = Vec::new();
             let path = folder.strip_prefix(root).ok()?;
             let path = if path.as_os_str().is_empty() { None } else { Some(TrackedPath::from_path(path)?) };
-            let bytes = path.as_ref().map_or(&[][..], TrackedPath::as_bytes);
+            let below = Below::open(folder).ok()?;
             // Before the folder is listed, and settled before the walk: then both have seen the same names.
-            let look = below.look(bytes, horizon).filter(|look| look.kind == Kind::Folder && look.is_settled)?;
+            let look = below.look(b"", horizon).filter(|look| look.kind == Kind::Folder && look.is_settled)?;
             let names = hash_of_names(folder, |name| {
                 let is_rule = IGNORE_FILES.iter().any(|rule| rule.as_bytes() == name);
                 let file = if is_rule { TrackedPath::in_folder(path.as_ref(), name) } else { None };
