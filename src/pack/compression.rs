@@ -16,6 +16,10 @@ pub const CAPTURE_LEVEL: i32 = 9;
 /// [`CAPTURE_LEVEL`]. Merges compress it again.
 pub const BULK_LEVEL: i32 = 3;
 
+/// The zstd level of captures that bring a few objects of some kilobytes: for content as short as that, level 9 goes through
+/// all possibilities, for a few bytes less.
+pub const SMALL_LEVEL: i32 = 6;
+
 /// The largest frame that is decoded, whatever a table says.
 pub const MAX_FRAME_BYTES: usize = 64 << 20;
 

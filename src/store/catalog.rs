@@ -1,8 +1,9 @@
 //! What the packs folder holds and where each object is: the index, and in memory whatever it does not know yet.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use rayon::prelude::*;
@@ -24,6 +25,8 @@ pub const INDEX_PATH: &str = "index.sqlite";
 const INDEXED_OBJECTS: usize = 16_384;
 /// A table of no more bytes than this has few objects: an id takes 32 of them.
 const SMALL_TABLE_BYTES: u64 = 32 * INDEXED_OBJECTS as u64;
+/// So many questions are answered by going through the tables.
+const SCANS: usize = 24;
 /// So many packs are opened by all cores together: for fewer, calling these up takes longer.
 const PARALLEL_PACKS: usize = 64;
 /// From this many packs that the index does not know, it gets them all.
@@ -65,15 +68,69 @@ struct State {
     /// Slot by the index's number.
     indexed: HashMap<i64, usize>,
     /// Objects of packs that the index does not know.
-    overlay: HashMap<u64, Vec<(usize, usize)>>,
+    overlay: HashMap<u64, Vec<(usize, usize)>, BuildHasherDefault<KeyHasher>>,
+    /// Which packs' tables are in memory, by slot, and of which the objects are in `overlay` already.
     in_overlay: Vec<bool>,
+    in_map: Vec<bool>,
     /// Whether the folder has been listed since somebody asked for that.
     is_listed: bool,
     /// Whether what was listed is in the overlay or known to be in the index.
     is_taken_in: bool,
 }
 
+/// Keys are the beginnings of hashes: they need no other.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 impl State {
+    /// The packs whose tables are in memory.
+    fn opened(&self) -> impl Iterator<Item = (usize, &Arc<Pack>)> {
+        let slots = self.slots.iter().enumerate().zip(&self.in_overlay).filter(|(_, is_in)| **is_in);
+        slots.filter_map(|((number, slot), _)| Some((number, slot.pack.get()?.as_ref()?)))
+    }
+
+    /// Where the tables in memory have a key, by going through them.
+    fn scan(&self, key: u64) -> Vec<(usize, usize)> {
+        let objects = self.opened().flat_map(|(slot, pack)| pack.objects.iter().enumerate().map(move |o| (slot, o)));
+        objects.filter(|(_, (_, object))| object.name.key() == key).map(|(slot, (n, _))| (slot, n)).collect()
+    }
+
+    /// Puts the objects of all tables in memory into the map.
+    fn fill_map(&mut self) {
+        self.in_map.resize(self.slots.len(), false);
+        for (number, slot) in self.slots.iter().enumerate() {
+            let is_in = self.in_overlay.get(number).copied().unwrap_or(false);
+            let Some(in_map) = self.in_map.get_mut(number).filter(|done| is_in && !**done) else { continue };
+            *in_map = true;
+            for (ordinal, object) in
+                slot.pack.get().iter().copied().flatten().flat_map(|p| p.objects.iter().enumerate())
+            {
+                self.overlay.entry(object.name.key()).or_default().push((number, ordinal));
+            }
+        }
+    }
+
+    fn is_map_full(&self) -> bool {
+        let in_map = self.in_map.iter().chain(std::iter::repeat(&false));
+        self.in_overlay.iter().zip(in_map).all(|(is_in, in_map)| !is_in || *in_map)
+    }
+
     fn indexed_slots(&self) -> HashSet<usize> {
         self.indexed.values().copied().collect()
     }
@@ -106,6 +163,8 @@ pub struct Catalog {
     state: RwLock<State>,
     index: Mutex<IndexState>,
     complete: AtomicBool,
+    /// How often it was asked for a key.
+    asked: AtomicUsize,
     /// Whether a listed pack was gone when it was to be read.
     vanished: AtomicBool,
     /// The packs that are about to be deleted, by name: what is written now must not rely on them.
@@ -135,6 +194,7 @@ impl Catalog {
             state: RwLock::default(),
             index: Mutex::default(),
             complete: AtomicBool::new(false),
+            asked: AtomicUsize::new(0),
             vanished: AtomicBool::new(false),
             condemned: RwLock::default(),
             damaged: Mutex::default(),
@@ -279,9 +339,8 @@ impl Catalog {
         let mut state = self.write_state();
         for (number, pack) in opened {
             let Some(pack) = pack else { continue };
-            for (ordinal, object) in pack.iter().flat_map(|pack| pack.objects.iter().enumerate()) {
-                state.overlay.entry(object.name.key()).or_default().push((number, ordinal));
-            }
+            // One that could not be opened has been looked at as well.
+            drop(pack);
             if let Some(done) = state.in_overlay.get_mut(number) {
                 *done = true;
             }
@@ -359,13 +418,20 @@ impl Catalog {
             }
             None => Vec::new(),
         };
+        // To make a map takes as long as to go through the tables so many times.
+        if self.asked.fetch_add(1, Ordering::Relaxed) >= SCANS && !self.read_state().is_map_full() {
+            self.write_state().fill_map();
+        }
         let candidates: Vec<(Arc<Slot>, usize)> = {
             let state = self.read_state();
+            let overlaid = match state.is_map_full() {
+                true => state.overlay.get(&key).cloned().unwrap_or_default(),
+                false => state.scan(key),
+            };
             let indexed = from_index.into_iter().filter_map(|(pack, ordinal)| {
                 // Rows of packs that are gone point nowhere.
                 Some((*state.indexed.get(&pack)?, usize::try_from(ordinal).ok()?))
             });
-            let overlaid = state.overlay.get(&key).into_iter().flatten().copied();
             indexed
                 .chain(overlaid)
                 .filter_map(|(slot, ordinal)| Some((Arc::clone(state.slots.get(slot)?), ordinal)))

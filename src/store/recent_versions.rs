@@ -10,11 +10,11 @@ use crate::pack::compression::{compress_always, decompress};
 use crate::pack::format::ObjectKind;
 
 /// So many bytes are kept altogether.
-const MAX_BYTES: usize = 64 << 10;
+const MAX_BYTES: usize = 256 << 10;
 /// Longer content is not kept.
-const MAX_VERSION_BYTES: usize = 32 << 10;
-/// zstd at its quickest.
-const LEVEL: i32 = 1;
+const MAX_VERSION_BYTES: usize = 64 << 10;
+/// One of zstd's quickest: versions of one thing have most in common, and any level finds that.
+const LEVEL: i32 = -3;
 
 /// One version of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,12 +204,12 @@ mod tests {
             Version { id: ObjectId::of(&content), position: 0, content }
         };
         let id = |number, bytes| long(number, bytes).id;
-        for number in 1..100 {
+        for number in 1..=255 {
             let newer = Version { position: 1, ..long(number, 1000) };
             recent.add(ObjectKind::Chunk, id(0, 1000), long(0, 1000), newer);
         }
         assert!(recent.chains.iter().map(Chain::bytes).sum::<usize>() <= MAX_BYTES);
-        assert!(recent.base(ObjectKind::Chunk, id(99, 1000)).is_some());
+        assert!(recent.base(ObjectKind::Chunk, id(255, 1000)).is_some());
         assert!(recent.base(ObjectKind::Chunk, id(1, 1000)).is_none(), "the oldest went first");
         let too_long = long(201, MAX_VERSION_BYTES + 1);
         recent.add(ObjectKind::Chunk, id(200, 1), long(200, 1), too_long.clone());

@@ -14,7 +14,7 @@ use super::slot::Slot;
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, random_name};
 use crate::journal::encode_record;
-use crate::pack::compression::{BULK_LEVEL, CAPTURE_LEVEL, Compressor, MAX_FRAME_BYTES};
+use crate::pack::compression::{BULK_LEVEL, CAPTURE_LEVEL, Compressor, MAX_FRAME_BYTES, SMALL_LEVEL};
 use crate::pack::format::{MAX_CHAIN_POSITION, ObjectKind, ObjectName, Prefix};
 use crate::pack::{PackWriter, PreparedFrame};
 use crate::run_record::RunRecord;
@@ -188,9 +188,9 @@ impl<'s> Writer<'s> {
             let bases: Vec<_> = single.iter().map(|object| base_of(store, recent, object)).collect();
             let mut compressor = Compressor::new();
             let mut frames: Vec<PreparedFrame> =
-                solid.iter().map(|group| solid_frame(group, &mut compressor, level)).collect();
+                solid.iter().map(|group| solid_frame(group, &mut compressor, SMALL_LEVEL)).collect();
             for (object, base) in single.iter().zip(&bases) {
-                frames.push(difference_frame(object, base.as_ref(), &mut compressor, level));
+                frames.push(difference_frame(object, base.as_ref(), &mut compressor, SMALL_LEVEL));
             }
             drop(compressor);
             (frames, bases)
