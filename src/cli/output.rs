@@ -67,6 +67,9 @@ pub fn error(error: &Error) {
         Error::UnknownRun { .. } => Some("`runsnap list --all-projects` shows all runs"),
         Error::AmbiguousRun { .. } => Some("write more of it, or the id"),
         Error::Maintained { .. } => Some("try again later"),
+        Error::WatcherStopped { .. } => {
+            Some("let it go on or end it, then `runsnap show` with that id tells whether the run is there")
+        }
         Error::NameInUse { .. } => Some("choose another --run name, or leave it out"),
         Error::NoSuchPath { .. } => Some("`runsnap show RUN` lists its files"),
         Error::NotEmpty { .. } => Some("choose a new folder, or --force to write into this one"),
@@ -78,7 +81,7 @@ pub fn error(error: &Error) {
             io::ErrorKind::ReadOnlyFilesystem => Some("captures need a store that can be written"),
             _ => None,
         },
-        Error::Usage(_) => None,
+        Error::Watched { .. } | Error::Usage(_) => None,
     };
     print_error_line(&match hint {
         Some(hint) => format!("error: {error}; {hint}"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::current_tree::{Wanted, files_of_newest, take_current};
@@ -65,6 +65,8 @@ fn resolve(path: &Path, is_right: fn(&Path) -> bool, what: &str) -> Result<PathB
 pub struct CaptureOptions {
     /// What to capture.
     pub target: Target,
+    /// The id that the run gets, where it has been chosen already.
+    pub run: Option<RunId>,
     /// The run's name.
     pub name: Option<String>,
     /// The sweep that it is part of.
@@ -88,6 +90,7 @@ impl CaptureOptions {
     pub fn new(target: Target) -> Self {
         Self {
             target,
+            run: None,
             name: None,
             sweep: None,
             params: Map::new(),
@@ -101,7 +104,7 @@ impl CaptureOptions {
 }
 
 /// A captured run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Captured {
     /// The run.
     pub run: RunId,
@@ -134,6 +137,17 @@ pub struct Captured {
 
 /// Captures a run: once this returns, it survives a power cut.
 pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress) -> Result<Captured> {
+    let captured = capture_unless(store, options, None, progress)?;
+    captured.map_or_else(|| unreachable!("no snapshot was named"), Ok)
+}
+
+/// Captures a run unless it would have a certain snapshot: then nothing is recorded, and there is none.
+pub fn capture_unless(
+    store: &Store,
+    options: &CaptureOptions,
+    unwanted: Option<ObjectId>,
+    progress: &dyn Progress,
+) -> Result<Option<Captured>> {
     check_options(options)?;
     let root = options.target.root()?;
     let store_folder = store.storage().root().canonicalize().unwrap_or_else(|_| store.storage().root().to_owned());
@@ -159,11 +173,16 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
     let kept = before.as_ref().map(TreeState::summary);
     let time = now();
     let current = take_current(&mut writer, &wanted, before, progress)?;
+    if unwanted == Some(current.state.snapshot) {
+        return Ok(None);
+    }
     writer.flush_objects()?;
 
     let folder = options.run_folder.as_deref().map(std::path::absolute).transpose();
     let folder = folder.map_err(|e| Error::io("find", options.run_folder.clone().unwrap_or_default(), e))?;
+    let told = current.start_record(time, project, &options.environment);
     let mut start = RunStart {
+        run: options.run.unwrap_or(told.run),
         name: options.name.clone(),
         sweep: options.sweep.clone(),
         new_bytes: writer.new_bytes(),
@@ -173,7 +192,7 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
         tags: options.tags.clone(),
         git_commit: git_commit::of_folder(&root),
         host: options.host.clone(),
-        ..current.start_record(time, project, &options.environment)
+        ..told
     };
     let mut files_for_folder = None;
     if let Some(folder) = folder {
@@ -228,7 +247,7 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
     {
         progress.warn(&format!("The index is not up to date: {error}"));
     }
-    Ok(captured)
+    Ok(Some(captured))
 }
 
 /// Notes the packs that a capture has written, and merges some if there are enough.
@@ -239,7 +258,8 @@ fn after_new_packs(store: &Store, new: &[String], state: &mut TreeState) -> Resu
     Ok(())
 }
 
-fn check_options(options: &CaptureOptions) -> Result<()> {
+/// Refuses what cannot be recorded.
+pub(super) fn check_options(options: &CaptureOptions) -> Result<()> {
     if let Some(name) = &options.name {
         check_name(name)?;
     }

@@ -19,7 +19,10 @@ mod restore_folder;
 pub mod run_filter;
 pub mod run_folder;
 mod select;
+pub mod session;
 mod take_files;
 mod tree_state;
 pub mod tree_watch;
 pub mod verify;
+#[cfg(target_os = "linux")]
+pub mod watch;
