@@ -22,3 +22,4 @@ mod repair;
 mod schemas;
 mod segments;
 mod support;
+mod watch;

@@ -105,7 +105,7 @@ impl Changes {
 
     /// How long until the tree is to be looked at; `None` until it changes.
     pub fn due_in(&self, now: Instant, debounce: Duration, last_look: Instant) -> Option<Duration> {
-        let after_change = lock(&self.shared).times.map(|(first, last)| (last + debounce).min(first + MAX_DELAY));
+        let after_change = lock(&self.shared).times.map(|times| due(times, debounce));
         let regular = self.is_deaf.then(|| last_look + MAX_DELAY);
         let due = after_change.into_iter().chain(regular).min()?;
         Some(due.saturating_duration_since(now))
@@ -120,15 +120,15 @@ impl Changes {
         }
     }
 
-    /// Whether there are changes that nobody has looked at.
-    pub fn are_pending(&self) -> bool {
-        lock(&self.shared).times.is_some()
-    }
-
     /// Whether a cookie has come; it is forgotten.
     pub fn take_cookie(&self, name: &str) -> bool {
         lock(&self.shared).cookies.remove(name)
     }
+}
+
+/// When changes are to be looked at of which the first and the last came at these times.
+fn due((first, last): (Instant, Instant), debounce: Duration) -> Instant {
+    (last + debounce).min(first + MAX_DELAY)
 }
 
 fn lock(shared: &Mutex<Pending>) -> MutexGuard<'_, Pending> {
@@ -249,6 +249,17 @@ mod tests {
         }
         let (_, mut pending) = after(modify, "/tree/a.py");
         assert!(!pending.changed(false, Instant::now()));
+    }
+
+    #[test]
+    fn a_look_waits_for_quiet_but_not_for_ever() {
+        let first = Instant::now();
+        let after = |milliseconds| first + Duration::from_millis(milliseconds);
+        let due = |last, debounce| due((first, after(last)), Duration::from_millis(debounce));
+        assert_eq!(due(0, 200), after(200));
+        assert_eq!(due(500, 200), after(700));
+        assert_eq!(due(1900, 200), after(2000));
+        assert_eq!(due(0, 60_000), after(2000));
     }
 
     #[test]

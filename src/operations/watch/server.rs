@@ -312,15 +312,12 @@ impl<'o> Watcher<'o> {
         Ok(captured)
     }
 
-    /// Nobody connects from here on. What has changed is still captured.
+    /// Nobody connects from here on. What has changed is still captured, whether or not it has been told of already.
     fn end(&mut self, listener: UnixListener, may_look: bool, tell: &mut dyn FnMut(News<'_>)) {
         // Others take the name for a watcher's, so it goes before the socket does.
         let _ = self.store.remove(&in_folder(&self.key.socket()));
         drop(listener);
-        if may_look
-            && self.changes.are_pending()
-            && let Err(error) = self.look(tell)
-        {
+        if may_look && let Err(error) = self.look(tell) {
             tell(News::Problem(error.to_string()));
         }
         remove_leftovers(&*self.store, &self.key);
