@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -83,7 +84,7 @@ struct Watcher<'o> {
     /// What was captured last, by this watcher's own account or for others.
     snapshot: Option<ObjectId>,
     sessions: Vec<OpenSession>,
-    store: std::sync::Arc<dyn Storage>,
+    store: Arc<dyn Storage>,
     /// Ends with the process, however it ends.
     _lock: Box<dyn Lock>,
 }
@@ -100,7 +101,7 @@ impl<'o> Watcher<'o> {
         store.check_writable()?;
         let root = Target::Tree(options.tree.clone()).root()?;
         let key = key_of(&root, options)?;
-        let storage = std::sync::Arc::clone(store.storage());
+        let storage = Arc::clone(store.storage());
         let folder = storage.root().canonicalize().map_err(|e| Error::io("find", storage.root(), e))?;
         storage.create_folder(FOLDER)?;
         let lock_path = lock_path(&root);
@@ -159,7 +160,11 @@ impl<'o> Watcher<'o> {
     fn session(&mut self, environment: &BTreeMap<String, String>, host: &Option<String>) -> Result<&mut Session> {
         let is_right = |open: &OpenSession| open.environment == *environment && open.host == *host;
         match self.sessions.iter().position(is_right) {
-            Some(place) => self.sessions[..=place].rotate_right(1),
+            Some(place) => {
+                // The one that was used last comes first, so that the one not used for longest goes.
+                let used = self.sessions.remove(place);
+                self.sessions.insert(0, used);
+            }
             None => self.open_session(Store::open(&self.folder)?, environment.clone(), host.clone())?,
         }
         let first = self.sessions.first_mut().map(|open| &mut open.session);
