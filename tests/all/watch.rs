@@ -337,6 +337,10 @@ fn after_a_kill_captures_go_on() {
     watcher.end_by(Signal::KILL);
     assert_eq!(files_in_watch(&project, "sock").len(), 1);
     project.capture("alone");
+    // The next one clears away what it has left, whatever its options.
+    let watcher = Watcher::start(&project, &["--include-secrets"]);
+    assert_eq!(files_in_watch(&project, "sock").len(), 1);
+    drop(watcher);
     let watcher = Watcher::start(&project, &[]);
     project.capture("asked");
     assert_eq!(watcher.answered()["name"], "asked");

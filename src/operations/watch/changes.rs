@@ -42,10 +42,12 @@ struct Pending {
     /// Whether there may be folders that are not watched.
     may_have_new_folders: bool,
     cookies: HashSet<String>,
+    /// Whether somebody waits for one of them: else it is not worth waking anybody.
+    is_cookie_awaited: bool,
 }
 
 impl Changes {
-    /// Begins to watch. With the first cookie or change after a look, a byte is written to `writer`.
+    /// Begins to watch. With the first change after a look, and a cookie that is waited for, a byte is written to `writer`.
     pub fn begin(root: &Path, store: &Path, cookie_beginning: String, writer: UnixStream) -> Result<Self> {
         let shared = Arc::new(Mutex::new(Pending::default()));
         let cookies = Cookies { folder: store.join(FOLDER), beginning: cookie_beginning };
@@ -120,9 +122,12 @@ impl Changes {
         }
     }
 
-    /// Whether a cookie has come; it is forgotten.
+    /// Whether a cookie has come; it is forgotten. Where it has not, whoever waits is woken up by the next one.
     pub fn take_cookie(&self, name: &str) -> bool {
-        lock(&self.shared).cookies.remove(name)
+        let mut pending = lock(&self.shared);
+        let has_come = pending.cookies.remove(name);
+        pending.is_cookie_awaited = !has_come;
+        has_come
     }
 }
 
@@ -210,7 +215,8 @@ impl Pending {
         if self.cookies.len() >= MAX_COOKIES {
             self.cookies.clear();
         }
-        self.cookies.insert(name.to_owned())
+        self.cookies.insert(name.to_owned());
+        self.is_cookie_awaited
     }
 }
 
@@ -288,9 +294,11 @@ mod tests {
             ("/tree/.runsnap/watch/abd-1.cookie", false),
             ("/tree/.runsnap/watch/abc.sock", false),
         ] {
-            let (is_news, pending) = after(create, path);
-            assert_eq!((is_news, pending.cookies.len()), (expected, usize::from(expected)), "{path}");
+            let (is_news, mut pending) = after(create, path);
+            assert_eq!((is_news, pending.cookies.len()), (false, usize::from(expected)), "{path}");
             assert!(pending.times.is_none());
+            pending.is_cookie_awaited = true;
+            assert_eq!(pending.cookie(Path::new(path).file_name(), &cookies()), expected, "{path}");
         }
     }
 }

@@ -56,13 +56,17 @@ enum Asked {
 }
 
 fn ask(store: &Path, options: &CaptureOptions) -> Result<Asked> {
-    let Some((stream, process, key)) = connect(store, options) else { return Ok(Asked::Nobody) };
+    let Some(key) = watched(store, options) else { return Ok(Asked::Nobody) };
     let run = RunId::new(now().1, random_bytes());
     let Some(request) = encode_request(key, run, options) else { return Ok(Asked::Nobody) };
     let cookie = Cookie { storage: LocalStorage::new(store), path: key.cookie(run) };
     if cookie.storage.create(&cookie.path).is_err() {
         return Ok(Asked::Nobody);
     }
+    let Some((stream, process)) = connect(store, key) else {
+        cookie.take_back();
+        return Ok(Asked::Nobody);
+    };
     let set_wait = |wait| stream.set_read_timeout(Some(wait)).and_then(|()| stream.set_write_timeout(Some(wait)));
     let sent = set_wait(CLAIM_WAIT).and_then(|()| (&stream).write_all(&request));
     // Until it is known that the watcher has begun, the client may still take the task back.
@@ -110,12 +114,18 @@ impl Cookie {
     }
 }
 
-fn connect(store: &Path, options: &CaptureOptions) -> Option<(UnixStream, i32, TreeKey)> {
+/// The tree to capture, if there seems to be a watcher of it.
+fn watched(store: &Path, options: &CaptureOptions) -> Option<TreeKey> {
     let Target::Tree(_) = &options.target else { return None };
     let key = TreeKey::of(&options.target.root().ok()?, options.include_secrets).ok()?;
+    store.join(FOLDER).join(key.socket()).symlink_metadata().ok().map(|_| key)
+}
+
+/// Connects when there is all that is needed to ask: a watcher that is woken by it need not wait for the rest.
+fn connect(store: &Path, key: TreeKey) -> Option<(UnixStream, i32)> {
     let stream = at_socket(&store.join(FOLDER), &key.socket(), |path| UnixStream::connect(path)).ok()?;
     let process = peer_of_same_user(&stream)?;
-    Some((stream, process, key))
+    Some((stream, process))
 }
 
 fn encode_request(tree: TreeKey, run: RunId, options: &CaptureOptions) -> Option<Vec<u8>> {

@@ -111,7 +111,7 @@ impl<'o> Watcher<'o> {
             return Err(Error::Watched { root, process });
         };
         lock.write_note(0, format!("{:<10}\n", std::process::id()).as_bytes())?;
-        remove_leftovers(&*storage, &key);
+        remove_leftovers(&*storage, &root);
         let writer = stop.writer().map_err(|e| Error::io("watch", &root, e))?;
         let changes = Changes::begin(&root, &folder, key.cookie_beginning(), writer)?;
         if changes.is_deaf() {
@@ -325,7 +325,7 @@ impl<'o> Watcher<'o> {
         if may_look && let Err(error) = self.look(tell) {
             tell(News::Problem(error.to_string()));
         }
-        remove_leftovers(&*self.store, &self.key);
+        remove_leftovers(&*self.store, &self.root);
     }
 }
 
@@ -340,14 +340,18 @@ fn in_folder(name: &str) -> String {
     format!("{FOLDER}/{name}")
 }
 
-/// Removes what earlier watchers of this tree, and their clients, have left when they were killed.
+/// Removes what earlier watchers of this tree, with whatever options, and their clients have left when they were killed.
 ///
 /// If a client is still about to ask an earlier watcher, it finds its cookie gone and nobody at the other end. It then looks
 /// for its run before it captures, as if it had been taken.
-fn remove_leftovers(store: &dyn Storage, key: &TreeKey) {
+fn remove_leftovers(store: &dyn Storage, root: &Path) {
+    // A list names files alone, so cookies are among them and sockets are not.
     let files = store.list(FOLDER).unwrap_or_default();
-    for file in files.iter().filter(|file| file.name.starts_with(&key.cookie_beginning())) {
-        let _ = store.remove(&in_folder(&file.name));
+    for key in [false, true].iter().filter_map(|include_secrets| TreeKey::of(root, *include_secrets).ok()) {
+        let cookies = files.iter().filter(|file| file.name.starts_with(&key.cookie_beginning()));
+        for name in cookies.map(|file| file.name.clone()).chain([key.socket()]) {
+            let _ = store.remove(&in_folder(&name));
+        }
     }
 }
 
