@@ -587,7 +587,7 @@ fn garbage_on_the_socket_is_put_up_with() {
     let message = |json: &str| [&(json.len() as u32).to_le_bytes()[..], json.as_bytes()].concat();
     // As from another container, where the root's path leads to another folder.
     let elsewhere = json!({
-        "version": 1, "runsnap": env!("CARGO_PKG_VERSION"), "tree": "00".repeat(32), "device": 1, "inode": 1,
+        "version": 1, "runsnap": env!("CARGO_PKG_VERSION"), "root": project.root(), "device": 1, "inode": 1, "include_secrets": false,
         "run": "00".repeat(16), "name": "a", "sweep": null, "params": {}, "tags": [], "run_folder": null,
         "environment": {}, "host": null,
     });

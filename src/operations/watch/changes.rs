@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind};
 use notify::{Config, ErrorKind, Event, EventKind, INotifyWatcher, RecursiveMode, Watcher};
 
+use super::FOLDER;
 use super::stop::wake;
-use super::{COOKIE_ENDING, FOLDER};
 use crate::error::{Error, Result};
 use crate::operations::tree_watch::is_local;
 use crate::tracked_files::walk::{IGNORE_FILES, IgnoreRules, is_never_tracked, walk};
@@ -48,9 +48,9 @@ struct Pending {
 
 impl Changes {
     /// Begins to watch. With the first change after a look, and a cookie that is waited for, a byte is written to `writer`.
-    pub fn begin(root: &Path, store: &Path, cookie_beginning: String, writer: UnixStream) -> Result<Self> {
+    pub fn begin(root: &Path, store: &Path, cookie_ending: String, writer: UnixStream) -> Result<Self> {
         let shared = Arc::new(Mutex::new(Pending::default()));
-        let cookies = Cookies { folder: store.join(FOLDER), beginning: cookie_beginning };
+        let cookies = Cookies { folder: store.join(FOLDER), ending: cookie_ending };
         let (told, folder) = (Arc::clone(&shared), cookies.folder.clone());
         let handler = move |event: notify::Result<Event>| {
             if take(&mut lock(&told), event, &cookies, Instant::now()) {
@@ -163,7 +163,7 @@ fn cannot_watch(path: &Path, error: notify::Error) -> Error {
 /// Which files are cookies.
 struct Cookies {
     folder: PathBuf,
-    beginning: String,
+    ending: String,
 }
 
 /// Takes an event in; whether there is something to do now that there was not before.
@@ -210,8 +210,8 @@ impl Pending {
     }
 
     fn cookie(&mut self, name: Option<&OsStr>, cookies: &Cookies) -> bool {
-        let name = name.and_then(OsStr::to_str).filter(|name| name.starts_with(&cookies.beginning));
-        let Some(name) = name.filter(|name| name.ends_with(COOKIE_ENDING)) else { return false };
+        let name = name.and_then(OsStr::to_str).filter(|name| name.ends_with(&cookies.ending));
+        let Some(name) = name else { return false };
         if self.cookies.len() >= MAX_COOKIES {
             self.cookies.clear();
         }
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     fn cookies() -> Cookies {
-        Cookies { folder: "/tree/.runsnap/watch".into(), beginning: "abc-".into() }
+        Cookies { folder: "/tree/.runsnap/watch".into(), ending: "-a-b.cookie".into() }
     }
 
     fn after(kind: EventKind, path: &str) -> (bool, Pending) {
@@ -290,9 +290,9 @@ mod tests {
     fn cookies_are_those_of_the_tree() {
         let create = EventKind::Create(CreateKind::File);
         for (path, expected) in [
-            ("/tree/.runsnap/watch/abc-1.cookie", true),
-            ("/tree/.runsnap/watch/abd-1.cookie", false),
-            ("/tree/.runsnap/watch/abc.sock", false),
+            ("/tree/.runsnap/watch/1-a-b.cookie", true),
+            ("/tree/.runsnap/watch/1-a-c.cookie", false),
+            ("/tree/.runsnap/watch/a-b.sock", false),
         ] {
             let (is_news, mut pending) = after(create, path);
             assert_eq!((is_news, pending.cookies.len()), (false, usize::from(expected)), "{path}");

@@ -22,14 +22,13 @@ mod stop;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ObjectId, RunId};
+use crate::id::RunId;
 
 pub use client::capture_with_watcher;
 pub use server::{News, WatchOptions, watch};
@@ -37,52 +36,53 @@ pub use stop::Stop;
 
 /// The store's folder of sockets, cookies and locks.
 pub const FOLDER: &str = "watch";
-const COOKIE_ENDING: &str = ".cookie";
 /// The kernel takes no longer path for a socket.
 const MAX_SOCKET_PATH: usize = 107;
 
 /// Which tree, and how it is captured: what a watcher and its clients must agree on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Files are named by the root's device and inode: they tell apart what one path leads to in several containers, and before
+/// and after a rename. And a client needs no hash for them: the first one of a process takes 30 us on some machines, until
+/// the hash has found out what the processor can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct TreeKey {
-    /// The hash of the root's path, and of whether secrets are taken in.
-    tree: ObjectId,
-    /// The root's device and inode: the same path may lead elsewhere in another container, or after a rename.
+    /// The resolved path, by which the project is named.
+    root: PathBuf,
     device: u64,
     inode: u64,
+    include_secrets: bool,
 }
 
 impl TreeKey {
     fn of(root: &Path, include_secrets: bool) -> io::Result<Self> {
         let metadata = root.metadata()?;
-        let tree = hash(root, &[0, u8::from(include_secrets)]);
-        Ok(Self { tree, device: metadata.dev(), inode: metadata.ino() })
+        Ok(Self { root: root.to_owned(), device: metadata.dev(), inode: metadata.ino(), include_secrets })
+    }
+
+    /// The path in the store of the file that is locked while the tree is watched, whatever the options.
+    fn lock(&self) -> String {
+        format!("{FOLDER}/{:x}-{:x}.lock", self.device, self.inode)
+    }
+
+    fn base(&self) -> String {
+        let secrets = if self.include_secrets { "-secrets" } else { "" };
+        format!("{:x}-{:x}{secrets}", self.device, self.inode)
     }
 
     /// The socket's name.
     fn socket(&self) -> String {
-        format!("{}.sock", self.tree.short(16))
+        format!("{}.sock", self.base())
     }
 
     /// A cookie's path in the store.
     fn cookie(&self, run: RunId) -> String {
-        format!("{FOLDER}/{}{run}{COOKIE_ENDING}", self.cookie_beginning())
+        format!("{FOLDER}/{run}{}", self.cookie_ending())
     }
 
-    /// How the names of all cookies of this tree begin.
-    fn cookie_beginning(&self) -> String {
-        format!("{}-", self.tree.short(16))
+    /// How the names of all cookies of this tree end.
+    fn cookie_ending(&self) -> String {
+        format!("-{}.cookie", self.base())
     }
-}
-
-/// The path in the store of the file that is locked while a tree is watched, whatever the options.
-fn lock_path(root: &Path) -> String {
-    format!("{FOLDER}/{}.lock", hash(root, &[]).short(16))
-}
-
-fn hash(root: &Path, rest: &[u8]) -> ObjectId {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(root.as_os_str().as_bytes()).update(rest);
-    ObjectId(*hasher.finalize().as_bytes())
 }
 
 /// Does something with a socket in a folder, whose path may be longer than a socket's may be.

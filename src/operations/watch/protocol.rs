@@ -133,13 +133,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::id::ObjectId;
 
     fn request() -> Request {
         Request {
             version: VERSION,
             runsnap: "1.2.3".into(),
-            tree: TreeKey { tree: ObjectId::of(b"tree"), device: u64::MAX, inode: 2 },
+            tree: TreeKey { root: "/tree".into(), device: u64::MAX, inode: 2, include_secrets: true },
             run: RunId::new(1, [2; 8]),
             name: Some("a".into()),
             sweep: None,

@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::changes::Changes;
 use super::client::CLAIM_WAIT;
 use super::protocol::{Answer, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, Request, encode, read_message};
-use super::{FOLDER, Stop, TreeKey, at_socket, lock_path, peer_of_same_user};
+use super::{FOLDER, Stop, TreeKey, at_socket, peer_of_same_user};
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, random_name};
 use crate::operations::capture::{Captured, Target};
@@ -104,7 +104,7 @@ impl<'o> Watcher<'o> {
         let storage = Arc::clone(store.storage());
         let folder = storage.root().canonicalize().map_err(|e| Error::io("find", storage.root(), e))?;
         storage.create_folder(FOLDER)?;
-        let lock_path = lock_path(&root);
+        let lock_path = key.lock();
         let Some(mut lock) = storage.try_lock(&lock_path)? else {
             let note = storage.read(&lock_path, MAX_NOTE_BYTES).unwrap_or_default();
             let process = String::from_utf8_lossy(&note).trim().parse().ok();
@@ -113,7 +113,7 @@ impl<'o> Watcher<'o> {
         lock.write_note(0, format!("{:<10}\n", std::process::id()).as_bytes())?;
         remove_leftovers(&*storage, &root);
         let writer = stop.writer().map_err(|e| Error::io("watch", &root, e))?;
-        let changes = Changes::begin(&root, &folder, key.cookie_beginning(), writer)?;
+        let changes = Changes::begin(&root, &folder, key.cookie_ending(), writer)?;
         if changes.is_deaf() {
             tell(News::Problem(format!(
                 "This system may not be told of all changes in {}: it is looked at every few seconds",
@@ -227,7 +227,7 @@ impl<'o> Watcher<'o> {
     /// Captures the tree on the watcher's own account, unless it is as it was.
     fn look(&mut self, tell: &mut dyn FnMut(News<'_>)) -> Result<()> {
         self.last_look = Instant::now();
-        if key_of(&self.root, self.options).ok() != Some(self.key) {
+        if key_of(&self.root, self.options).ok().as_ref() != Some(&self.key) {
             let reason = io::Error::new(io::ErrorKind::NotFound, "it is gone, or another folder is in its place");
             return Err(Error::io("watch", &self.root, reason));
         }
@@ -287,7 +287,7 @@ impl<'o> Watcher<'o> {
             return Err(format!("runsnap {}, not {}", request.runsnap, env!("CARGO_PKG_VERSION")));
         }
         // The root's own place is looked at again: it may have been renamed since.
-        if request.tree != self.key || key_of(&self.root, self.options).ok() != Some(self.key) {
+        if request.tree != self.key || key_of(&self.root, self.options).ok().as_ref() != Some(&self.key) {
             return Err("another tree".into());
         }
         let cookie = self.key.cookie(request.run);
@@ -348,7 +348,7 @@ fn remove_leftovers(store: &dyn Storage, root: &Path) {
     // A list names files alone, so cookies are among them and sockets are not.
     let files = store.list(FOLDER).unwrap_or_default();
     for key in [false, true].iter().filter_map(|include_secrets| TreeKey::of(root, *include_secrets).ok()) {
-        let cookies = files.iter().filter(|file| file.name.starts_with(&key.cookie_beginning()));
+        let cookies = files.iter().filter(|file| file.name.ends_with(&key.cookie_ending()));
         for name in cookies.map(|file| file.name.clone()).chain([key.socket()]) {
             let _ = store.remove(&in_folder(&name));
         }
