@@ -38,6 +38,12 @@ pub fn print(text: &str) -> Result<()> {
     print_bytes(text.as_bytes())
 }
 
+/// Prints for whoever still reads. A command that works on for others does not end because nobody does.
+pub fn print_if_read(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 /// Prints JSON as it is made, so that a long list need not be in memory.
 pub fn print_json<T: Serialize>(value: &T) -> Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());

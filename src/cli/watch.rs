@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::capture::line;
 use super::context::{Context, environment, host};
-use super::output::{Outcome, print, warn};
+use super::output::{Outcome, print_if_read, warn};
 
 /// Snapshot a tree whenever it changes, and keep captures of it nearly free
 ///
@@ -79,13 +79,11 @@ impl Teller {
             News::Answered(captured) => ("answered", self.captured(captured), json!(captured)),
             News::Problem(problem) => return warn(problem),
         };
-        let printed = match (self.json, self.quiet) {
-            (true, _) => print(&format!("{}\n", Value::from_iter([("news", json!(what)), (what, json)]))),
-            (false, true) => Ok(()),
-            (false, false) => print(&text),
-        };
-        // Nobody may be reading any more. The watcher is wanted all the same.
-        drop(printed);
+        match (self.json, self.quiet) {
+            (true, _) => print_if_read(&format!("{}\n", Value::from_iter([("news", json!(what)), (what, json)]))),
+            (false, true) => {}
+            (false, false) => print_if_read(&text),
+        }
     }
 
     fn captured(&mut self, captured: &Captured) -> String {

@@ -204,6 +204,29 @@ fn a_capture_has_what_was_written_just_before() {
 }
 
 #[test]
+fn many_clients_at_once_all_get_their_runs() {
+    let project = Project::with_code();
+    let watcher = Watcher::start(&project, &["--debounce", "0"]);
+    for round in 0..4 {
+        let clients: Vec<Child> = (0..12)
+            .map(|number| {
+                // The tree goes on changing under them.
+                project.write("strategy.py", format!("NUMBER = {round}{number}\n"));
+                spawn_capture(&project, &format!("n{round}-{number}"))
+            })
+            .collect();
+        for client in clients {
+            Finished::from(client.wait_with_output().expect("it ends")).expect(0);
+        }
+    }
+    let names = names(&project);
+    assert!((0..4).all(|round| (0..12).all(|number| names[&format!("n{round}-{number}")] == 1)), "{names:?}");
+    assert!(watcher.news.try_iter().any(|news| news["news"] == "answered"));
+    assert_eq!(files_in_watch(&project, "cookie"), [] as [PathBuf; 0]);
+    project.run(["verify", "--read-data"]).expect(0);
+}
+
+#[test]
 fn an_answer_says_what_a_capture_alone_would() {
     let project = Project::with_code();
     project.write(".env", "KEY=1\n");

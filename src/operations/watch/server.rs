@@ -199,11 +199,12 @@ impl<'o> Watcher<'o> {
                 continue;
             }
             self.sleep(Some(listener), due)?;
-            while let Ok((stream, _)) = listener.accept() {
-                self.answer(&stream, tell);
-                if self.stop.is_set() {
-                    break;
-                }
+            // One at a time, so that those who ask all the time do not keep it from looking.
+            match listener.accept() {
+                Ok((stream, _)) => self.answer(&stream, tell),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // Too many files are open, perhaps. Whoever asks goes on alone meanwhile.
+                Err(_) => self.sleep(None, Some(REQUEST_WAIT))?,
             }
         }
         Ok(())
