@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::id::ObjectId;
+use crate::id::{ObjectId, RunId};
 
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -117,6 +117,22 @@ pub enum Error {
         /// The store.
         store: PathBuf,
     },
+    /// Another process watches a tree.
+    #[error("Another process{} watches {} already", number(*process), root.display())]
+    Watched {
+        /// The tree's root.
+        root: PathBuf,
+        /// The process, where that is known.
+        process: Option<u32>,
+    },
+    /// A watcher has begun with a capture for somebody else and been stopped then: neither dead nor alive.
+    #[error("The watcher, process {process}, was stopped while it captured this run as {run}")]
+    WatcherStopped {
+        /// The watcher.
+        process: i32,
+        /// The run that may be there, or come.
+        run: RunId,
+    },
     /// Arguments that fit the command line's form but have no meaning.
     #[error("{0}")]
     Usage(String),
@@ -142,6 +158,11 @@ impl Error {
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::MissingBase { .. } | Self::Missing { .. })
     }
+}
+
+/// A process's number as a part of a sentence.
+fn number(process: Option<u32>) -> String {
+    process.map(|process| format!(" ({process})")).unwrap_or_default()
 }
 
 /// The reason without Rust's `(os error 28)`.

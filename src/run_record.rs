@@ -13,6 +13,9 @@ use crate::tracked_path::TrackedPath;
 /// The longest run name, sweep label or tag, in bytes.
 pub const MAX_LABEL_BYTES: usize = 128;
 
+/// The only tag of what a watcher captures on its own account.
+pub const WATCHERS_TAG: &str = "watch";
+
 /// One record of a journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -215,6 +218,14 @@ pub struct RunStart {
     /// Where the code was, where it was imported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported: Option<Imported>,
+}
+
+/// Whether a run is a state that a watcher has kept on its own account, and nobody's backtest.
+///
+/// It is a run all the same, so that it can be listed, restored, compared and forgotten like any other; and it needs no
+/// record of another type, which older readers would not understand. But nobody who asks for the latest run means it.
+pub fn is_watchers_own(start: &RunStart) -> bool {
+    start.name.is_none() && start.tags == [WATCHERS_TAG]
 }
 
 /// Later news of a run. Per field the latest wins, by time, then run, then sequence.

@@ -1,6 +1,6 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use runsnap::operations::capture::{CaptureOptions, Target, capture};
+use runsnap::operations::capture::{CaptureOptions, Captured, Target};
 use runsnap::{Error, Result};
 use serde_json::{Map, Value};
 
@@ -59,7 +59,6 @@ pub fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
         (None, None) => return Err(Error::Usage("Name a script, or a folder with --tree".into())),
     };
     let root = target.root()?;
-    let store = context.open_or_init(&root)?;
     let options = CaptureOptions {
         name: arguments.name,
         sweep: arguments.sweep,
@@ -71,24 +70,37 @@ pub fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
         host: host(),
         ..CaptureOptions::new(target)
     };
-    let captured = capture(&store, &options, &Bar::default())?;
+    let captured = capture(context, &root, &options)?;
     for warning in &captured.warnings {
         warn(warning);
     }
     if context.json {
         print_json(&captured)?;
     } else if !arguments.quiet {
-        let label = captured.name.clone().unwrap_or_else(|| captured.run.to_string());
-        let new = match captured.new_bytes {
-            0 => "nothing new".to_owned(),
-            new => format!("{} new in the store", bytes(new)),
-        };
-        print(&format!(
-            "Captured {label}: snapshot {}, {}, {}, {new}\n",
-            captured.snapshot.short(12),
-            counted(captured.files, "file", "files"),
-            bytes(captured.bytes),
-        ))?;
+        print(&line(&captured))?;
     }
     Ok(Outcome::problems_if(captured.has_problems))
+}
+
+/// A captured run in a line.
+pub fn line(captured: &Captured) -> String {
+    let label = captured.name.clone().unwrap_or_else(|| captured.run.to_string());
+    let new = match captured.new_bytes {
+        0 => "nothing new".to_owned(),
+        new => format!("{} new in the store", bytes(new)),
+    };
+    let (snapshot, files) = (captured.snapshot.short(12), counted(captured.files, "file", "files"));
+    format!("Captured {label}: snapshot {snapshot}, {files}, {}, {new}\n", bytes(captured.bytes))
+}
+
+/// Captures, by the watcher of the tree where there is one.
+fn capture(context: &Context, root: &Path, options: &CaptureOptions) -> Result<Captured> {
+    let open = || context.open_or_init(root);
+    #[cfg(target_os = "linux")]
+    {
+        let store = context.store_folder(root);
+        runsnap::operations::watch::capture_with_watcher(store.as_deref(), open, options, &Bar::default())
+    }
+    #[cfg(not(target_os = "linux"))]
+    runsnap::operations::capture::capture(&open()?, options, &Bar::default())
 }

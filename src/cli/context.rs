@@ -83,6 +83,11 @@ impl Context {
         Store::init(&folder).map(|(store, _)| store)
     }
 
+    /// The folder of the store that a capture of a project would go to, if it is there.
+    pub fn store_folder(&self, root: &Path) -> Option<PathBuf> {
+        self.store.clone().or_else(|| find_store(root).ok())
+    }
+
     /// Reads the runs and warns of records that cannot be read.
     pub fn runs(&self, store: &Store) -> Result<Runs> {
         let runs = store.runs()?;

@@ -19,6 +19,8 @@ mod report_html;
 mod restore;
 mod show;
 mod verify;
+#[cfg(target_os = "linux")]
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -89,6 +91,8 @@ enum Command {
     Report(report::Arguments),
     Import(import::Arguments),
     Forget(forget::Arguments),
+    #[cfg(target_os = "linux")]
+    Watch(watch::Arguments),
     Verify(verify::Arguments),
     Repair(repair::Arguments),
     Reindex(reindex::Arguments),
@@ -121,6 +125,8 @@ pub fn main() -> ExitCode {
         Command::Report(arguments) => report::run(&context, &arguments),
         Command::Import(arguments) => import::run(&context, arguments),
         Command::Forget(arguments) => forget::run(&context, arguments),
+        #[cfg(target_os = "linux")]
+        Command::Watch(arguments) => watch::run(&context, arguments),
         Command::Verify(arguments) => verify::run(&context, &arguments),
         Command::Repair(arguments) => repair::run(&context, arguments),
         Command::Reindex(arguments) => reindex::run(&context, &arguments),

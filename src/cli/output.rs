@@ -38,6 +38,12 @@ pub fn print(text: &str) -> Result<()> {
     print_bytes(text.as_bytes())
 }
 
+/// Prints for whoever still reads. A command that works on for others does not end because nobody does.
+pub fn print_if_read(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 /// Prints JSON as it is made, so that a long list need not be in memory.
 pub fn print_json<T: Serialize>(value: &T) -> Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
@@ -67,6 +73,9 @@ pub fn error(error: &Error) {
         Error::UnknownRun { .. } => Some("`runsnap list --all-projects` shows all runs"),
         Error::AmbiguousRun { .. } => Some("write more of it, or the id"),
         Error::Maintained { .. } => Some("try again later"),
+        Error::WatcherStopped { .. } => {
+            Some("let it go on or end it, then `runsnap show` with that id tells whether the run is there")
+        }
         Error::NameInUse { .. } => Some("choose another --run name, or leave it out"),
         Error::NoSuchPath { .. } => Some("`runsnap show RUN` lists its files"),
         Error::NotEmpty { .. } => Some("choose a new folder, or --force to write into this one"),
@@ -78,7 +87,7 @@ pub fn error(error: &Error) {
             io::ErrorKind::ReadOnlyFilesystem => Some("captures need a store that can be written"),
             _ => None,
         },
-        Error::Usage(_) => None,
+        Error::Watched { .. } | Error::Usage(_) => None,
     };
     print_error_line(&match hint {
         Some(hint) => format!("error: {error}; {hint}"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::current_tree::take_current;
@@ -23,6 +23,8 @@ use crate::store::Store;
 pub struct CaptureOptions {
     /// What to capture.
     pub target: Target,
+    /// The id that the run gets, where it has been chosen already.
+    pub run: Option<RunId>,
     /// The run's name.
     pub name: Option<String>,
     /// The sweep that it is part of.
@@ -46,6 +48,7 @@ impl CaptureOptions {
     pub fn new(target: Target) -> Self {
         Self {
             target,
+            run: None,
             name: None,
             sweep: None,
             params: Map::new(),
@@ -59,7 +62,7 @@ impl CaptureOptions {
 }
 
 /// A captured run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Captured {
     /// The run.
     pub run: RunId,
@@ -92,6 +95,17 @@ pub struct Captured {
 
 /// Captures a run: once this returns, it survives a power cut.
 pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress) -> Result<Captured> {
+    let captured = capture_unless(store, options, None, progress)?;
+    captured.map_or_else(|| unreachable!("no snapshot was named"), Ok)
+}
+
+/// Captures a run unless it would have a certain snapshot: then nothing is recorded, and there is none.
+pub fn capture_unless(
+    store: &Store,
+    options: &CaptureOptions,
+    unwanted: Option<ObjectId>,
+    progress: &dyn Progress,
+) -> Result<Option<Captured>> {
     check_run(options.name.as_deref(), options.sweep.as_deref(), &options.tags)?;
     let tracked = Tracked::find(store, &options.target, options.include_secrets)?;
     let mut writer = store.writer()?;
@@ -104,11 +118,16 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
     let kept = before.as_ref().map(TreeState::summary);
     let time = now();
     let current = take_current(&mut writer, &tracked, before, None, progress)?;
+    if unwanted == Some(current.state.snapshot) {
+        return Ok(None);
+    }
     writer.flush_objects()?;
 
     let folder = options.run_folder.as_deref().map(std::path::absolute).transpose();
     let folder = folder.map_err(|e| Error::io("find", options.run_folder.clone().unwrap_or_default(), e))?;
+    let told = current.start_record(time, tracked.project.clone(), &options.environment);
     let mut start = RunStart {
+        run: options.run.unwrap_or(told.run),
         name: options.name.clone(),
         sweep: options.sweep.clone(),
         new_bytes: writer.new_bytes(),
@@ -118,7 +137,7 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
         tags: options.tags.clone(),
         git_commit: tracked.git_commit(),
         host: options.host.clone(),
-        ..current.start_record(time, tracked.project.clone(), &options.environment)
+        ..told
     };
     let mut files_for_folder = None;
     if let Some(folder) = folder {
@@ -159,7 +178,7 @@ pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress)
     {
         progress.warn(&format!("The index is not up to date: {error}"));
     }
-    Ok(captured)
+    Ok(Some(captured))
 }
 
 /// Notes the packs that a capture has written, and merges some if there are enough.

@@ -7,6 +7,7 @@ use super::run_folder::Manifest;
 use super::select::{chosen, chosen_from_newest, rows_in};
 use crate::error::{Error, Result};
 use crate::id::RunId;
+use crate::run_record::is_watchers_own;
 use crate::store::{RowRef, Run, Runs};
 use crate::tracked_files::walk::{MANIFEST_PATH, MAX_MANIFEST_BYTES};
 
@@ -19,8 +20,10 @@ pub fn find_run(runs: &Runs, text: &str, project: Option<&str>) -> Result<Run> {
     let unknown = || Error::UnknownRun { name: text.to_owned() };
     if let Some(back) = latest(text) {
         let of_project = Filter::of(project, None);
-        let row = chosen_from_newest(runs, &of_project).nth(back).ok_or_else(unknown)?;
-        return runs.run(row).ok_or_else(unknown);
+        // What a watcher keeps on its own account is not what its user has run last.
+        let newest = chosen_from_newest(runs, &of_project).filter_map(|row| runs.run(row));
+        let mut meant = newest.filter(|run| !is_watchers_own(&run.start));
+        return meant.nth(back).ok_or_else(unknown);
     }
     let mut exact = named(runs, text);
     if let Ok(id) = text.parse() {

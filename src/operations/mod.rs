@@ -25,3 +25,5 @@ mod target;
 mod tree_state;
 pub mod tree_watch;
 pub mod verify;
+#[cfg(target_os = "linux")]
+pub mod watch;

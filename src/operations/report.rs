@@ -15,6 +15,7 @@ use super::select;
 use crate::error::Result;
 use crate::id::ObjectId;
 use crate::pack::format::ObjectKind;
+use crate::run_record::{WATCHERS_TAG, is_watchers_own};
 use crate::snapshot::Entry;
 use crate::store::{INDEX_PATH, Runs, Store};
 use crate::tracked_files::walk::MANIFEST_PATH;
@@ -101,7 +102,7 @@ pub struct SweepReport {
 /// What a store saves.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Report {
-    /// What copies of all runs would take.
+    /// What copies of all runs would take, watchers' own aside.
     #[serde(flatten)]
     pub copies: Copies,
     /// The packs.
@@ -158,17 +159,23 @@ struct Group {
 
 type Groups = BTreeMap<(Option<String>, String), Group>;
 
-/// Sums up the runs by sweep and snapshot.
+/// Sums up the runs by sweep and snapshot. Without what watchers keep on their own account: nobody would have made a copy
+/// each time that a file was saved, so those would be savings that nobody has.
 fn groups(runs: &Runs, sweep: Option<&str>) -> Groups {
     let filter = Filter::of(None, sweep);
     let keys = ["sweep", "snapshot", "bytes", "files"].map(Key::field);
-    let keys = [keys.as_slice(), &[Key::run_folder()]].concat();
+    let keys = [keys.as_slice(), &[Key::run_folder(), Key::first_tags()]].concat();
+    let watchers_tags = Value::from([WATCHERS_TAG]);
     let of_span = |span: usize| {
         // Neighbours mostly belong together: their texts are compared, not looked up.
         let mut groups: Vec<((Option<String>, String), Group)> = Vec::new();
         let mut last = 0;
-        select::each(runs, span, &filter, &keys, |_, values| {
-            let [sweep, snapshot, bytes, files, folder] = values else { return };
+        select::each(runs, span, &filter, &keys, |row, values| {
+            let [sweep, snapshot, bytes, files, folder, tags] = values else { return };
+            let is_named = || runs.run(row).is_some_and(|run| !is_watchers_own(&run.start));
+            if tags.as_deref() == Some(&watchers_tags) && !is_named() {
+                return;
+            }
             let text = |value: &'_ Option<Cow<'_, Value>>| value.as_deref().and_then(Value::as_str).map(str::to_owned);
             let is = |((a, b), _): &((Option<String>, String), Group)| {
                 sweep.as_deref().and_then(Value::as_str) == a.as_deref()

@@ -22,6 +22,7 @@ use super::tree_state::stamp::Horizon;
 use super::tree_state::{TreeLook, TreeState};
 use super::tree_watch::{Changes, TreeWatch, Untrusted};
 use crate::error::{Error, Result};
+use crate::id::{ObjectId, RunId};
 use crate::journal::encode_record;
 use crate::run_record::{RunFolder, RunRecord, RunStart, now};
 use crate::storage::WriteFile;
@@ -54,6 +55,8 @@ pub struct SessionOptions {
 /// One run of a session.
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {
+    /// The id that it gets, where that has been chosen already.
+    pub run: Option<RunId>,
     /// Its name.
     pub name: Option<String>,
     /// The sweep that it is part of.
@@ -253,6 +256,12 @@ impl Session {
     ///
     /// Also where an earlier run could not be flushed: that one may be lost in a power cut.
     pub fn capture(&mut self, run: &RunOptions) -> Result<Captured> {
+        let captured = self.capture_unless(run, None)?;
+        captured.map_or_else(|| unreachable!("no snapshot was named"), Ok)
+    }
+
+    /// Captures a run unless it would have a certain snapshot: then nothing is recorded, and there is none.
+    pub fn capture_unless(&mut self, run: &RunOptions, unwanted: Option<ObjectId>) -> Result<Option<Captured>> {
         check_run(run.name.as_deref(), run.sweep.as_deref(), &run.tags)?;
         if std::process::id() != self.process {
             self.begin_anew_after_fork();
@@ -263,11 +272,17 @@ impl Session {
             return Err(error);
         }
         let mut slot = shared.slot.take();
-        let captured = self.capture_in(&mut slot, run);
+        let captured = self.capture_in(&mut slot, run, unwanted);
         shared.slot = slot;
-        let captured = captured?;
         let now = Instant::now();
         shared.last_run = Some(now);
+        let Some(captured) = captured? else {
+            drop(shared);
+            // The thread gives the slot back.
+            flushing.wake.notify_one();
+            self.ensure_thread();
+            return Ok(None);
+        };
         if shared.dirty_since.is_none() {
             shared.dirty_since = Some(now);
             flushing.wake.notify_one();
@@ -275,10 +290,15 @@ impl Session {
         drop(shared);
         self.statistics.runs += 1;
         self.ensure_thread();
-        Ok(captured)
+        Ok(Some(captured))
     }
 
-    fn capture_in(&mut self, slot: &mut Option<Slot>, run: &RunOptions) -> Result<Captured> {
+    fn capture_in(
+        &mut self,
+        slot: &mut Option<Slot>,
+        run: &RunOptions,
+        unwanted: Option<ObjectId>,
+    ) -> Result<Option<Captured>> {
         let is_due = slot.is_none() || self.current.is_none() || self.since.elapsed() >= FLUSH_EVERY;
         let new_packs = if is_due { self.look_at_store(slot)? } else { self.look_at_tree(slot)? };
         if let (Some(name), Some(names)) = (&run.name, &mut self.names)
@@ -296,8 +316,13 @@ impl Session {
         }
         let no_slot = || Error::io("write to", self.store.storage().root(), std::io::ErrorKind::NotFound.into());
         let (Some(current), Some(slot)) = (&self.current, slot.as_mut()) else { return Err(no_slot()) };
+        if unwanted == Some(current.state.snapshot) {
+            return Ok(None);
+        }
         let (new_bytes, packs) = new_packs;
+        let told = current.start_record(now(), self.tracked.project.clone(), &self.options.environment);
         let mut start = RunStart {
+            run: run.run.unwrap_or(told.run),
             name: run.name.clone(),
             sweep: run.sweep.clone(),
             new_bytes,
@@ -307,7 +332,7 @@ impl Session {
             tags: run.tags.clone(),
             git_commit: self.git_commit.clone(),
             host: self.options.host.clone(),
-            ..current.start_record(now(), self.tracked.project.clone(), &self.options.environment)
+            ..told
         };
         let mut files = None;
         if let Some(folder) = &run.run_folder {
@@ -343,7 +368,7 @@ impl Session {
                 captured.has_problems = true;
             }
         }
-        Ok(captured)
+        Ok(Some(captured))
     }
 
     /// Has the next capture look at everything by its stats. Of most changes the kernel tells at once; rules above the

@@ -25,3 +25,4 @@ mod segments;
 mod sessions;
 mod states;
 mod support;
+mod watch;

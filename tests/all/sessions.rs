@@ -42,6 +42,7 @@ fn runs_of_a_session_are_runs_like_others() {
             sweep: Some("grid".to_owned()),
             params: serde_json::Map::from_iter([("fast".to_owned(), run.into())]),
             tags: vec!["tuned".to_owned()],
+            run: None,
             run_folder: (run % 100 == 0).then(|| project.beside(&format!("runs/{run}"))),
         };
         let captured = session.capture(&options).expect("captured");

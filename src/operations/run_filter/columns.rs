@@ -189,6 +189,7 @@ impl<'b> Source<'b> {
             }
             (Place::Environment, _) => new(at(&["start", "environment", name]), Form::NotNull),
             (Place::Packs, _) => new(at(&["start", "packs"]), Form::NotNull),
+            (Place::FirstTags, _) => new(at(&["start", "tags"]), Form::NotNull),
             (Place::RunFolder, _) => new(at(&["start", "run_folder", "path"]), Form::NotNull),
             (Place::Field, "project") => new(at(&["start", "project", "path"]), Form::NotNull),
             (Place::Field, "entry_point") if !at(&["start", "entry_point", "path_bytes"]).is_empty() => None,

@@ -125,6 +125,8 @@ enum Place {
     RunFolder,
     /// The packs that its capture wrote, which filters do not know.
     Packs,
+    /// The tags that it was captured with, which filters do not tell from later ones.
+    FirstTags,
 }
 
 impl Key {
@@ -146,6 +148,11 @@ impl Key {
     /// The packs that the run's capture wrote.
     pub fn packs() -> Self {
         Self { place: Place::Packs, name: String::new() }
+    }
+
+    /// The tags that the run was captured with.
+    pub fn first_tags() -> Self {
+        Self { place: Place::FirstTags, name: String::new() }
     }
 
     /// The path of the run's folder.
@@ -182,6 +189,7 @@ impl Key {
             Place::Params => look_up(params, &self.name).map(Cow::Borrowed),
             Place::Metrics => look_up(metrics, &self.name).map(Cow::Borrowed),
             Place::Packs => Some(Cow::Owned(run.start.packs.as_slice().into())),
+            Place::FirstTags => Some(Cow::Owned(run.start.tags.as_slice().into())),
             Place::RunFolder => run.start.run_folder.as_ref().map(|folder| Cow::Owned(folder.path.as_str().into())),
             Place::Environment => run.start.environment.get(&self.name).map(|text| Cow::Owned(text.as_str().into())),
             Place::ParamsOrMetrics => {
