@@ -8,8 +8,8 @@ use crate::file_header::Header;
 use crate::id::{ObjectId, StoreId};
 use crate::storage::Storage;
 
-/// One read fetches the footer and, of all but large packs, the table with it.
-const TAIL_BYTES: usize = 64 << 10;
+/// One read fetches the footer and, of most packs that captures write, the table and all else with it.
+const TAIL_BYTES: usize = 4 << 10;
 /// A table longer than this is taken for damage.
 const MAX_TABLE_BYTES: u64 = 1 << 30;
 
@@ -96,8 +96,9 @@ impl Pack {
         if bytes < (HEADER_BYTES + FOOTER_BYTES) as u64 {
             return Err(damaged(format!("cut short to {bytes} bytes")));
         }
-        let tail_offset = bytes.saturating_sub(TAIL_BYTES as u64);
-        let tail = storage.read_range(path, tail_offset, TAIL_BYTES)?;
+        let tail_bytes = usize::try_from(bytes).map_or(TAIL_BYTES, |bytes| bytes.min(TAIL_BYTES));
+        let tail_offset = bytes - tail_bytes as u64;
+        let tail = storage.read_range(path, tail_offset, tail_bytes)?;
         let head;
         let header = match tail_offset {
             0 => tail.get(..HEADER_BYTES),

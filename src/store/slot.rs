@@ -171,7 +171,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Appends records to this slot's journal: safe from the end of the process, and once [`Slot::flusher`] has flushed them
+    /// Appends records to this slot's journal: safe from the end of the process, and once [`Slot::flush`] has flushed them
     /// from a power cut.
     pub fn write(&mut self, storage: &dyn Storage, store: StoreId, payloads: &[Vec<u8>]) -> Result<()> {
         self.append_with(storage, store, |journal| journal.write(payloads)).map(drop)

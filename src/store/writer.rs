@@ -205,8 +205,10 @@ impl<'s> Writer<'s> {
             (solid.chain(single).collect(), Vec::new())
         };
         if is_small {
-            let stored = frames.iter().zip(bases).skip(solid.len());
+            // Frames of what has no older version stand before those of `single`.
+            let stored = frames.iter().skip(solid.len()).zip(bases);
             for (object, (frame, base)) in single.iter().zip(stored) {
+                debug_assert!(frame.objects().any(|(kind, name)| kind == object.kind && name.fits(object.id)));
                 let (Some(older), Some((base, _))) = (object.older, base) else { continue };
                 let (id, position, content) = (object.id, frame.chain_position(), object.bytes.clone());
                 self.recent.add(object.kind, older, base, Version { id, position, content });
