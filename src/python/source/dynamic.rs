@@ -1,0 +1,227 @@
+//! Imports by calls: importlib, `__import__`, runpy, pkgutil, multiprocessing.
+
+use ruff_python_ast::{self as ast, Expr};
+use ruff_text_size::Ranged;
+
+use super::evaluate::{Beginning, argument, is_dotted, small_number};
+use super::walk::Walker;
+use super::{Base, How, Package};
+
+/// Notes what a call imports; false where it is none of these.
+pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) -> bool {
+    if !matches!(
+        last,
+        "import_module"
+            | "__import__"
+            | "run_module"
+            | "resolve_name"
+            | "set_forkserver_preload"
+            | "iter_modules"
+            | "walk_packages"
+    ) {
+        return false;
+    }
+    let Some(name) = walker.qualified(&call.func) else {
+        // `context.set_forkserver_preload`: the context is any object.
+        if last == "set_forkserver_preload" {
+            preload(walker, call);
+        }
+        return true;
+    };
+    match name.as_str() {
+        "importlib.import_module" => import_module(walker, call),
+        "builtins.__import__" | "importlib.__import__" => builtin_import(walker, call),
+        "runpy.run_module" => {
+            if let Some(module) = argument(call, 0, &["mod_name"]).and_then(|name| walker.evaluator().text_of(name)) {
+                run_module(walker, call, &module);
+            }
+        }
+        "pkgutil.resolve_name" => resolve_name(walker, call),
+        "pkgutil.iter_modules" | "pkgutil.walk_packages" => all_submodules(walker, call),
+        _ if last == "set_forkserver_preload" => preload(walker, call),
+        _ => return false,
+    }
+    true
+}
+
+/// Notes a module that is run as `python -m` does.
+pub(super) fn run_module(walker: &mut Walker<'_, '_>, at: &impl Ranged, module: &str) {
+    if is_dotted(module) {
+        walker.import(at.start(), 0, module, Some(vec!["__main__".into()]), How::Call);
+    }
+}
+
+fn import_module<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
+    let evaluator = walker.evaluator();
+    let Some(beginning) = argument(call, 0, &["name"]).and_then(|name| evaluator.beginning_of(name)) else { return };
+    let anchor = argument(call, 1, &["package"]).map(|package| evaluator.package(package, evaluator.here()));
+    let (package, text) = match (&beginning, anchor) {
+        (Beginning { own_package: true, text, .. }, _) => {
+            (Package { level: 1, module: String::new() }, text.strip_prefix('.').unwrap_or(text).to_owned())
+        }
+        (Beginning { text, .. }, Some(Some(package))) if text.starts_with('.') => {
+            let name = text.trim_start_matches('.');
+            match package.up(text.len() - name.len() - 1) {
+                Some(package) => (package, name.to_owned()),
+                None => return,
+            }
+        }
+        // Relative to nothing that is known.
+        (Beginning { text, .. }, _) if text.starts_with('.') => return,
+        _ => (Package { level: 0, module: String::new() }, beginning.text.clone()),
+    };
+    imported(walker, call, &package, &text, beginning.is_whole, None);
+}
+
+/// `__import__(name, globals, locals, fromlist, level)`.
+fn builtin_import<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
+    let evaluator = walker.evaluator();
+    let Some(beginning) = argument(call, 0, &["name"]).and_then(|name| evaluator.beginning_of(name)) else { return };
+    let names = argument(call, 3, &["fromlist"]).map(|names| walker.texts(names));
+    let level = match argument(call, 4, &["level"]) {
+        None => 0,
+        // Python 2's default, absolute or relative, is -1: what is relative in a package is absolute in a script.
+        Some(level) => u32::from(small_number(level).unwrap_or(0)),
+    };
+    let package = match beginning.own_package {
+        true => Package { level: 1, module: String::new() },
+        false => Package { level, module: String::new() },
+    };
+    let text =
+        if beginning.own_package { beginning.text.strip_prefix('.').unwrap_or_default() } else { &beginning.text };
+    let names = names.filter(|names| !names.is_empty());
+    imported(walker, call, &package, text, beginning.is_whole, names);
+}
+
+/// Notes a name below a package, or what begins with it.
+fn imported(
+    walker: &mut Walker<'_, '_>,
+    call: &ast::ExprCall,
+    package: &Package,
+    text: &str,
+    is_whole: bool,
+    names: Option<Vec<String>>,
+) {
+    let joined = |name: &str| match (package.module.as_str(), name) {
+        ("", name) => name.to_owned(),
+        (module, "") => module.to_owned(),
+        (module, name) => format!("{module}.{name}"),
+    };
+    if is_whole {
+        let module = joined(text);
+        if is_dotted(&module) || module.is_empty() && package.level > 0 {
+            let names = names.or_else(|| module.is_empty().then(Vec::new));
+            walker.import(call.start(), package.level, &module, names, How::Call);
+        }
+        return;
+    }
+    // Of a name that goes on, what stands before the last dot is whole.
+    let module = match text.rsplit_once('.') {
+        Some((module, _)) => joined(module),
+        // A relative name without more is any submodule of the package.
+        None => joined(""),
+    };
+    if is_dotted(&module) || module.is_empty() && package.level > 0 {
+        walker.import(call.start(), package.level, &module, None, How::Prefix);
+    }
+}
+
+/// `pkgutil.resolve_name("a.b:c.d")`; without a colon the last part may be a module or not.
+fn resolve_name<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
+    let Some(name) = argument(call, 0, &["name"]).and_then(|name| walker.evaluator().text_of(name)) else { return };
+    let (module, names) = match (name.split_once(':'), name.rsplit_once('.')) {
+        (Some((module, object)), _) => {
+            let first = object.split('.').next().filter(|first| !first.is_empty());
+            (module, first.map(|first| vec![first.to_owned()]))
+        }
+        (None, Some((module, last))) => (module, Some(vec![last.to_owned()])),
+        (None, None) => (name.as_str(), None),
+    };
+    if is_dotted(module) {
+        walker.import(call.start(), 0, module, names, How::Call);
+    }
+}
+
+fn preload<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
+    let Some(names) = argument(call, 0, &["module_names"]) else { return };
+    for name in walker.texts(names) {
+        // The main program is what is imported there under this name.
+        if is_dotted(&name) && name != "__main__" {
+            walker.import(call.start(), 0, &name, None, How::Call);
+        }
+    }
+}
+
+/// `pkgutil.iter_modules(package.__path__)`.
+fn all_submodules<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
+    let Some(path) = argument(call, 0, &["path"]) else { return };
+    if let Some(package) = package_of_path(walker, path) {
+        walker.import(call.start(), package.level, &package.module, None, How::AllSubmodules);
+    }
+}
+
+fn package_of_path<'a>(walker: &Walker<'_, 'a>, path: &'a Expr) -> Option<Package> {
+    let evaluator = walker.evaluator();
+    match evaluator.resolved(path) {
+        Expr::Name(name) if name.id.as_str() == "__path__" => walker
+            .scopes
+            .lookup("__path__", walker.scopes.innermost())
+            .is_none_or(|(scope, _)| scope == 0)
+            .then(Package::own),
+        Expr::Attribute(attribute) if attribute.attr.as_str() == "__path__" => {
+            match evaluator.resolved(&attribute.value) {
+                Expr::Call(call) if walker.qualified(&call.func).as_deref() == Some("importlib.import_module") => {
+                    evaluator.package(argument(call, 0, &["name"])?, evaluator.here())
+                }
+                module => Package::from_dotted(&walker.qualified(module)?),
+            }
+        }
+        // The folder of the source, or one below it.
+        Expr::List(ast::ExprList { elts, .. }) | Expr::Tuple(ast::ExprTuple { elts, .. }) => {
+            let [folder] = elts.as_slice() else { return None };
+            let folder = evaluator.path(folder)?.finish();
+            let module = folder.rest.replace('/', ".");
+            (folder.base == Base::Source(1) && (module.is_empty() || is_dotted(&module)))
+                .then_some(Package { level: 1, module })
+        }
+        Expr::Call(call) if walker.qualified(&call.func).as_deref() == Some("builtins.list") => {
+            match call.arguments.args.first() {
+                Some(inner @ (Expr::Name(_) | Expr::Attribute(_))) => package_of_path(walker, inner),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+impl Package {
+    fn own() -> Self {
+        Self { level: 1, module: String::new() }
+    }
+
+    /// The package that stands so many packages above.
+    fn up(mut self, times: usize) -> Option<Self> {
+        for _ in 0..times {
+            match (self.module.rfind('.'), self.module.is_empty(), self.level) {
+                (Some(dot), ..) => self.module.truncate(dot),
+                (None, false, level) if level > 0 => self.module.clear(),
+                (None, true, level) if level > 0 => self.level = level.checked_add(1)?,
+                _ => return None,
+            }
+        }
+        Some(self)
+    }
+}
+
+impl<'a> Walker<'_, 'a> {
+    /// The literal strings of a list or tuple.
+    pub(super) fn texts(&self, list: &'a Expr) -> Vec<String> {
+        let evaluator = self.evaluator();
+        match evaluator.resolved(list) {
+            Expr::List(ast::ExprList { elts, .. })
+            | Expr::Tuple(ast::ExprTuple { elts, .. })
+            | Expr::Set(ast::ExprSet { elts, .. }) => elts.iter().filter_map(|item| evaluator.text_of(item)).collect(),
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What one Python source says of the files that a run of it needs: imports, files it names, edits of the search path.
+//!
+//! Bytes in, values out: nothing here opens a file, and nothing is executed. What a name leads to on disk is decided by
+//! who asks. Each kind of statement that matters has its file: [`walk`] goes over the syntax tree and asks them.
+
+mod calls;
+mod commands;
+mod conditions;
+mod decode;
+mod dynamic;
+mod encodings;
+mod escapes;
+mod evaluate;
+mod exports;
+mod files;
+mod format;
+mod lines;
+mod nesting;
+mod place;
+mod readers;
+mod resources;
+mod scopes;
+mod search_path;
+mod shell;
+mod walk;
+
+use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
+
+pub use lines::Lines;
+pub(super) use nesting::{check, with_stack};
+pub(super) use walk::Walker;
+
+/// What a source says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// What it imports, in the order of the source.
+    pub imports: Vec<Import>,
+    /// The files that it names by a path which is known without running it.
+    pub files: Vec<NamedFile>,
+    /// Its edits of the search path, in the order in which they are made one by one.
+    pub search_path: Vec<SearchPathEdit>,
+    /// The literal `__all__`; `None` where there is none, or none that is known without running it.
+    pub exports: Option<Vec<String>>,
+    /// The first thing that is wrong with it. What could be read is in the other fields all the same.
+    pub problem: Option<Problem>,
+}
+
+/// One import.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    /// The line it stands in, from 1.
+    pub line: u32,
+    /// The dotted name, normalised as Python does; empty for `from . import x`.
+    pub module: String,
+    /// How many dots stand before it: 0 is absolute, 1 the own package.
+    pub level: u32,
+    /// `None` for `import a.b`; what `from a.b import ...` names otherwise, each of which may be a submodule.
+    pub names: Option<Vec<String>>,
+    /// How it is said.
+    pub how: How,
+    /// When it is done.
+    pub when: When,
+}
+
+/// How an import is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum How {
+    /// By an import statement.
+    Statement,
+    /// By a call with a literal name. What is run as `python -m x` also names `__main__`, which a package runs.
+    Call,
+    /// By a computed name that begins with `module`: any submodule of that may be meant.
+    Prefix,
+    /// By a walk over a package: all submodules of `module` are meant.
+    AllSubmodules,
+}
+
+/// When something is done, from the weakest restriction to the strongest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum When {
+    /// Whenever the source is imported or run.
+    Always,
+    /// When a test at run time says so.
+    Conditional,
+    /// When the source is the main program.
+    MainOnly,
+    /// When a function is called.
+    Lazy,
+    /// By type checkers alone.
+    TypeOnly,
+    /// On other versions or platforms.
+    Never,
+}
+
+/// A file that is named.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NamedFile {
+    /// The line it stands in, from 1.
+    pub line: u32,
+    /// Where it is.
+    pub path: PathExpression,
+    /// What it is used as.
+    pub usage: FileUse,
+    /// When it is used.
+    pub when: When,
+}
+
+/// What a named file is used as.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum FileUse {
+    /// It is read, or named in a way that lets expect so.
+    Data,
+    /// It is executed as Python.
+    Code,
+    /// It is loaded as a native library.
+    Library,
+    /// It belongs to a package; the path begins at [`Base::Package`].
+    Resource(Package),
+}
+
+/// A package as an import names it: `level` dots, then `module`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Package {
+    /// 0 is absolute, 1 the own package.
+    pub level: u32,
+    /// The dotted name; empty for the own package itself.
+    pub module: String,
+}
+
+/// An edit of a search path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchPathEdit {
+    /// The line it stands in, from 1.
+    pub line: u32,
+    /// The folder that is added.
+    pub path: PathExpression,
+    /// Which search path.
+    pub target: SearchPath,
+    /// Whether it goes before what is there (an insertion at 0 or 1: the script's own folder is the only thing that may
+    /// still come first), or behind.
+    pub first: bool,
+    /// When it is made.
+    pub when: When,
+}
+
+/// What is searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SearchPath {
+    /// `sys.path`.
+    Global,
+    /// The own package's `__path__`.
+    OwnPackage,
+    /// The own package's `__path__`, by `pkgutil.extend_path` and its like: every folder of the package's name on the
+    /// search path belongs to it. The edit's path is the source's own folder.
+    EveryPortion,
+}
+
+/// A path as far as it is known without running anything.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PathExpression {
+    /// Where it begins.
+    pub base: Base,
+    /// What follows, with `/` between the parts and neither `.` nor empty ones; `..` only at the beginning. With
+    /// [`Base::Absolute`] it is the whole path.
+    pub rest: String,
+}
+
+/// Where a path begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Base {
+    /// At the working folder of the process.
+    Working,
+    /// At the root.
+    Absolute,
+    /// So many folders above the source: 0 is the source itself, 1 its folder.
+    Source(u32),
+    /// At the folder of the package that [`FileUse::Resource`] names.
+    Package,
+}
+
+/// What is wrong with a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The line, from 1.
+    pub line: u32,
+    /// What it is, without a final period.
+    pub message: String,
+}
+
+/// The Python that decides tests of version and platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Major and minor.
+    pub version: (u8, u8),
+    /// `sys.platform`.
+    pub platform: String,
+    /// `os.name`.
+    pub os_name: String,
+}
+
+/// Reads a source. Takes any bytes, in time and memory that their length bounds.
+pub fn scan(bytes: &[u8], target: &Target) -> Scan {
+    let (text, problem) = decode::decode(bytes);
+    let lines = Lines::new(&text);
+    if let Err(refused) = check(&text, Mode::Module) {
+        return Scan { problem: problem.or(Some(refused)), ..Scan::default() };
+    }
+    with_stack(&text, || {
+        let parsed = parse_unchecked(&text, ParseOptions::from(Mode::Module));
+        let found = parsed
+            .errors()
+            .first()
+            .map(|error| Problem { line: lines.of(error.location.start()), message: error.error.to_string() });
+        let Some(module) = parsed.syntax().as_module() else { return Scan::default() };
+        let mut scan = Walker::new(&lines, target, &module.body).walk(&module.body);
+        scan.problem = problem.or(found);
+        scan
+    })
+}
+
+#[cfg(test)]
+mod tests;
