@@ -17,6 +17,7 @@ pub mod journal;
 pub mod operations;
 pub mod pack;
 pub mod progress;
+pub mod python;
 pub mod run_record;
 pub mod segment;
 pub mod snapshot;
