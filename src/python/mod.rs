@@ -1,5 +1,6 @@
 //! What is known of Python: its sources, its interpreters, its command line.
 
+pub mod command_line;
 pub mod flags;
 pub mod interpreter;
 pub mod variables;
