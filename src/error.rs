@@ -133,6 +133,14 @@ pub enum Error {
         /// The run that may be there, or come.
         run: RunId,
     },
+    /// Something was named as a Python, and is none that can be used.
+    #[error("Not a Python that can be used: {} ({reason})", path.display())]
+    NotAPython {
+        /// What was named.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Arguments that fit the command line's form but have no meaning.
     #[error("{0}")]
     Usage(String),

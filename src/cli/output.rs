@@ -79,6 +79,7 @@ pub fn error(error: &Error) {
         Error::NameInUse { .. } => Some("choose another --run name, or leave it out"),
         Error::NoSuchPath { .. } => Some("`runsnap show RUN` lists its files"),
         Error::NotEmpty { .. } => Some("choose a new folder, or --force to write into this one"),
+        Error::NotAPython { .. } => Some("name a Python 3.9 or newer, or the folder of an environment"),
         Error::Missing { .. } | Error::MissingBase { .. } | Error::Damaged { .. } => {
             Some("`runsnap verify --read-data` tells what is hit, `runsnap repair` saves what can be saved")
         }
