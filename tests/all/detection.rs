@@ -1,6 +1,7 @@
 //! What detection finds in the projects of `tests/projects`, against what Python really loads.
 //!
-//! Python lays the projects out, since it makes their archives, their bytecode and their venvs: `tests/projects/README.md`.
+//! Python lays the projects out, since it makes their archives, their bytecode and their venvs:
+//! `tests/projects/README.md` describes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -60,8 +61,10 @@ struct LaidOut {
     /// The folder in which `command` is run.
     start: PathBuf,
     environment: BTreeMap<String, String>,
-    venv: Option<PathBuf>,
+    /// A Python in a venv: the project's own, or one that has nothing installed.
     python: PathBuf,
+    /// The project's own venv.
+    venv: Option<PathBuf>,
 }
 
 /// All projects that this Python can run, laid out.
@@ -159,10 +162,7 @@ impl Case {
 
 impl LaidOut {
     fn bin(&self) -> PathBuf {
-        match &self.venv {
-            Some(venv) => venv.join("bin"),
-            None => self.python.parent().expect("it has a folder").to_owned(),
-        }
+        self.python.parent().expect("it has a folder").to_owned()
     }
 
     /// A command as a user types it in the project: the venv activated, the variables set.
@@ -183,8 +183,7 @@ impl LaidOut {
     }
 
     fn run_python(&self) -> Output {
-        let program = self.bin().join("python3");
-        self.command(program, &self.start).args(&self.command).output().expect("it starts")
+        self.command(&self.python, &self.start).args(&self.command).output().expect("it starts")
     }
 
     /// A path as the table writes it, which is relative to the root and free of dots and links.
@@ -332,12 +331,21 @@ fn restored_differs(case: &Case, laid_out: &LaidOut) -> Option<String> {
 #[test]
 fn the_table_says_what_python_does() {
     let all = std::env::var_os(TRACE_ALL).is_some();
-    let traced = |path: &&PathBuf| all || TRACED.iter().any(|name| path.file_stem().is_some_and(|stem| stem == *name));
-    let files = project_files();
-    let files: Vec<&PathBuf> = files.iter().filter(traced).collect();
+    let traced = |path: &PathBuf| all || TRACED.iter().any(|name| path.file_stem().is_some_and(|stem| stem == *name));
+    let files: Vec<PathBuf> = project_files().into_iter().filter(traced).collect();
     assert!(files.len() >= TRACED.len(), "a project of the list is gone");
-    let output =
-        python().arg(projects().join("trace.py")).arg("--check").args(files).output().expect("python3 is there");
+    traced_by("--check", &files);
+}
+
+/// What is traced cannot tell: `sys.path`, the modules, the stack and more are the same as without the tracer.
+#[test]
+fn tracing_cannot_be_noticed() {
+    traced_by("--probe", &[]);
+}
+
+#[track_caller]
+fn traced_by(how: &str, files: &[PathBuf]) {
+    let output = python().arg(projects().join("trace.py")).arg(how).args(files).output().expect("python3 is there");
     let finished = Finished::from(output);
     assert_eq!(finished.status, Some(0), "{}{}", finished.stdout, finished.stderr);
     print!("{}", finished.stdout);

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import py_compile
+import shlex
 import shutil
 import stat
 import sys
@@ -180,7 +181,7 @@ class LaidOut:
     def environment(self):
         """The variables of the header, with real folders."""
         out = {}
-        for part in self.project.header.get("environment", "").split():
+        for part in shlex.split(self.project.header.get("environment", "")):
             name, _, value = part.partition("=")
             out[name] = self.expand(value)
         if self.venv is not None:
@@ -189,11 +190,11 @@ class LaidOut:
 
     def run(self):
         """The arguments that name what is run."""
-        return self.project.header["run"].split()
+        return shlex.split(self.project.header["run"])
 
     def arguments(self):
         """The arguments that the program gets."""
-        return self.project.header.get("arguments", "").split()
+        return shlex.split(self.project.header.get("arguments", ""))
 
     def local_files(self):
         """Every file and link of the project, by its path from the root, the venv's apart."""

@@ -4,6 +4,7 @@
     trace.py --write FILE...              puts what was found out into the files
     trace.py --check FILE...              says where they differ from it; exit status 1 if they do
     trace.py --plain FILE...              the same without a tracer: access times tell which files were read
+    trace.py --probe                      says what an interpreter that is traced can notice of it
     trace.py --lay-out FILE FOLDER        lays one project out
     trace.py --lay-out-all FOLDER FILE... lays all out, each in a folder of its own, and prints them as JSON
 """
@@ -22,6 +23,8 @@ import archive
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SECONDS = 60
+# First of all: a module that another .pth file imports is seen as well.
+PTH = "00_hook.pth"
 
 
 class Failed(Exception):
@@ -44,7 +47,7 @@ def trace(laid_out, interpreter, work):
     home = laid_out.venv or interpreter
     # A line of a .pth file runs in every interpreter of that venv, children included, before anything of the project
     # does, and touches neither sys.path nor sys.modules nor the environment.
-    pth = os.path.join(archive.site_packages(home), "zz_hook.pth")
+    pth = os.path.join(archive.site_packages(home), PTH)
     with open(pth, "w", encoding="utf-8") as out:
         out.write("import sys; exec(%r, {'LOG': %r})\n" % (hook, log))
     before = laid_out.local_files()
@@ -160,6 +163,32 @@ def plain(laid_out, interpreter):
     return sorted(sources(out, laid_out.local_files())), prints
 
 
+def probe(temporary):
+    """Compares what an interpreter says of itself with and without the hook; gives the exit status."""
+    project = archive.Project(os.path.join(HERE, "interpreter.probe"))
+    with tempfile.TemporaryDirectory(dir=temporary) as work:
+        interpreter = Interpreter(os.path.join(work, "venv")).folder
+        said = []
+        for traced in (False, True):
+            # In the same place: paths are part of what is said.
+            folder = os.path.join(work, "probe")
+            laid_out = archive.LaidOut(project, os.path.join(folder, "laid"))
+            if traced:
+                files, prints = trace(laid_out, interpreter, folder)
+            else:
+                # Any .pth file makes site load a codec: utf_8_sig in 3.13. That is all that the hook's own one adds.
+                with open(os.path.join(archive.site_packages(interpreter), PTH), "w", encoding="utf-8") as out:
+                    out.write("# nothing\n")
+                prints = execute(laid_out, interpreter)
+            said.append(prints.splitlines())
+            shutil.rmtree(folder)
+    lines = list(difflib.unified_diff(said[0], said[1], "without", "traced", lineterm="", n=0))
+    print("".join(line + "\n" for line in lines), end="")
+    seen = files == ["asked/__init__.py", "asked/main.py", "asked/state.py"]
+    print("%d lines said, %d differ, Python %d.%d.%d" % ((len(said[0]), len(lines)) + sys.version_info[:3]))
+    return 0 if seen and len(said[0]) > 60 and not lines else 1
+
+
 def keeps_access_times(folder):
     """Whether reading a file in the folder moves its access time."""
     with tempfile.NamedTemporaryFile(dir=folder) as file:
@@ -229,7 +258,7 @@ def trace_all(options, paths):
     return 1 if wrong else 0
 
 
-def described(project, laid_out):
+def described(project, laid_out, interpreter):
     """A project as the Rust tests want it."""
     out = {"name": project.name, "skipped": project.skipped(), "laid_out": None,
            "loaded": project.lines("loaded"), "tracked": project.lines("tracked"),
@@ -237,26 +266,30 @@ def described(project, laid_out):
            "extra": project.reasons("extra")}
     if laid_out is not None:
         arguments, start = command(laid_out)
+        python = os.path.join(laid_out.venv or interpreter, "bin", "python3")
         out["laid_out"] = {"base": laid_out.base, "root": laid_out.root, "folder": laid_out.folder,
                            "run": laid_out.run(), "command": arguments, "start": start,
-                           "environment": laid_out.environment(), "venv": laid_out.venv, "python": sys.executable}
+                           "environment": laid_out.environment(), "python": python,
+                           "venv": laid_out.venv}
     return out
 
 
 def lay_out_all(folder, paths):
     """Lays projects out below a folder and prints what they are."""
     out = []
+    # What the machine has installed may load modules before a project does, and hide what it shadows.
+    interpreter = Interpreter(os.path.join(os.path.realpath(folder), ".venv")).folder
     for path in paths:
         project = archive.Project(path)
         laid_out = None if project.skipped() else archive.LaidOut(project, os.path.join(folder, project.name))
-        out.append(described(project, laid_out))
+        out.append(described(project, laid_out, interpreter))
     json.dump(out, sys.stdout)
 
 
 def main():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for how in ("write", "check", "plain", "lay-out", "lay-out-all"):
+    for how in ("write", "check", "plain", "probe", "lay-out", "lay-out-all"):
         parser.add_argument("--" + how, dest="how", action="store_const", const=how)
     parser.add_argument("--temporary", help="where to lay projects out")
     parser.add_argument("paths", nargs="*")
@@ -273,8 +306,10 @@ def main():
                 names = sorted(name for name in os.listdir(HERE) if name.endswith(".project"))
                 paths = [os.path.join(HERE, name) for name in names]
             return trace_all(options, paths)
+        elif options.how == "probe":
+            return probe(options.temporary)
         else:
-            parser.error("one of --write, --check, --plain, --lay-out, --lay-out-all")
+            parser.error("one of --write, --check, --plain, --probe, --lay-out, --lay-out-all")
     except archive.Wrong as error:
         print("error: %s" % error, file=sys.stderr)
         return 2
