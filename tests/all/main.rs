@@ -8,6 +8,7 @@ mod bad_input;
 mod commands;
 mod concurrency;
 mod damage;
+mod detection;
 mod forget;
 mod formats;
 mod gc;

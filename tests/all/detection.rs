@@ -1,0 +1,352 @@
+//! What detection finds in the projects of `tests/projects`, against what Python really loads.
+//!
+//! Python lays the projects out, since it makes their archives, their bytecode and their venvs:
+//! `tests/projects/README.md` describes them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use rayon::prelude::*;
+use serde::Deserialize;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{Finished, RUNSNAP};
+
+/// The share of projects in which every file that can be seen is found.
+const COMPLETE_PERCENT: usize = 95;
+/// The share of files that are captured although they are not loaded.
+const EXTRA_PERCENT: usize = 5;
+/// What is traced again whenever the tests run; all projects, where this variable is set.
+const TRACE_ALL: &str = "RUNSNAP_TRACE_ALL";
+const TRACED: [&str; 8] = [
+    "bytecode_package",
+    "data_written",
+    "editable_finder",
+    "flat_script",
+    "link_chain_outside",
+    "multiprocessing_spawn",
+    "notebook_run",
+    "star_import_all",
+];
+
+/// A project of the table.
+#[derive(Debug, Deserialize)]
+struct Case {
+    name: String,
+    /// Why this Python cannot run it.
+    skipped: Option<String>,
+    laid_out: Option<LaidOut>,
+    loaded: Option<BTreeSet<String>>,
+    /// What a strategy.yaml lists.
+    tracked: Option<BTreeSet<String>>,
+    prints: Option<String>,
+    missed: BTreeMap<String, String>,
+    extra: BTreeMap<String, String>,
+}
+
+/// Where a project lies, and how it is run.
+#[derive(Debug, Clone, Deserialize)]
+struct LaidOut {
+    base: PathBuf,
+    root: PathBuf,
+    /// The working folder.
+    folder: PathBuf,
+    run: Vec<String>,
+    /// Python's arguments; those of a notebook run its cells.
+    command: Vec<String>,
+    /// The folder in which `command` is run.
+    start: PathBuf,
+    environment: BTreeMap<String, String>,
+    /// A Python in a venv: the project's own, or one that has nothing installed.
+    python: PathBuf,
+    /// The project's own venv.
+    venv: Option<PathBuf>,
+}
+
+/// All projects that this Python can run, laid out.
+struct Table {
+    _folder: TempDir,
+    cases: Vec<(Case, LaidOut)>,
+}
+
+/// What detection missed and what it had too much of, in one project.
+#[derive(Debug, Default)]
+struct Compared {
+    files: usize,
+    missing: BTreeSet<String>,
+    extra: BTreeSet<String>,
+    problems: Vec<String>,
+}
+
+fn python() -> Command {
+    let mut command = Command::new(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()));
+    command.env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::null());
+    command
+}
+
+fn projects() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/projects")
+}
+
+fn project_files() -> Vec<PathBuf> {
+    let entries = fs::read_dir(projects()).expect("the table is there").map(|entry| entry.expect("readable").path());
+    let mut files: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|name| name == "project")).collect();
+    files.sort();
+    files
+}
+
+impl Table {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let output = python()
+            .arg(projects().join("trace.py"))
+            .arg("--lay-out-all")
+            .arg(folder.path())
+            .args(project_files())
+            .output()
+            .expect("python3 is there");
+        let all: Vec<Case> = serde_json::from_value(Finished::from(output).expect(0).json()).expect("cases");
+        let mut cases = Vec::new();
+        for case in all {
+            match (&case.laid_out, &case.skipped) {
+                (Some(laid_out), None) => {
+                    let laid_out = laid_out.clone();
+                    // The root is where the project begins, whatever the entry point's folder is.
+                    fs::create_dir(laid_out.root.join(".git")).expect("made");
+                    cases.push((case, laid_out));
+                }
+                (_, why) => println!("skipped {}: {}", case.name, why.as_deref().unwrap_or("not laid out")),
+            }
+        }
+        assert!(cases.len() >= 70, "{} projects", cases.len());
+        Self { _folder: folder, cases }
+    }
+}
+
+impl Case {
+    fn loaded(&self) -> &BTreeSet<String> {
+        self.loaded.as_ref().unwrap_or_else(|| panic!("{}: trace.py --write has not been run", self.name))
+    }
+
+    /// What detection should find, but for what it is known to miss.
+    fn expected(&self) -> &BTreeSet<String> {
+        self.tracked.as_ref().unwrap_or_else(|| self.loaded())
+    }
+
+    fn has_files_outside(&self) -> bool {
+        self.expected().iter().any(|path| path.starts_with("../"))
+    }
+
+    fn compare(&self, laid_out: &LaidOut, detected: &Value) -> Compared {
+        let found = found(laid_out, detected);
+        let mut compared = Compared {
+            files: found.len(),
+            missing: self.expected().difference(&found).cloned().collect(),
+            extra: found.difference(self.expected()).cloned().collect(),
+            problems: Vec::new(),
+        };
+        let known: BTreeSet<String> = self.missed.keys().cloned().collect();
+        compared.problems.extend(compared.missing.difference(&known).map(|path| format!("missing: {path}")));
+        compared.problems.extend(known.difference(&compared.missing).map(|path| format!("no longer missed: {path}")));
+        let known: BTreeSet<String> = self.extra.keys().cloned().collect();
+        compared.problems.extend(compared.extra.difference(&known).map(|path| format!("too much: {path}")));
+        compared.problems.extend(known.difference(&compared.extra).map(|path| format!("no longer extra: {path}")));
+        compared
+    }
+}
+
+impl LaidOut {
+    fn bin(&self) -> PathBuf {
+        self.python.parent().expect("it has a folder").to_owned()
+    }
+
+    /// A command as a user types it in the project: the venv activated, the variables set.
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>, folder: &Path) -> Command {
+        let mut command = Command::new(program);
+        let path = std::env::join_paths([self.bin(), "/usr/bin".into(), "/bin".into()]).expect("no colon in it");
+        command.current_dir(folder).stdin(Stdio::null()).env("PATH", path).env("PYTHONDONTWRITEBYTECODE", "1");
+        for name in ["RUNSNAP_STORE", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "NO_COLOR"] {
+            command.env_remove(name);
+        }
+        command.envs(&self.environment);
+        command
+    }
+
+    fn runsnap(&self, arguments: &[&str]) -> Finished {
+        let command = &mut self.command(RUNSNAP, &self.folder);
+        command.args(arguments).args(&self.run).output().expect("it starts").into()
+    }
+
+    fn run_python(&self) -> Output {
+        self.command(&self.python, &self.start).args(&self.command).output().expect("it starts")
+    }
+
+    /// A path as the table writes it, which is relative to the root and free of dots and links.
+    fn relative(&self, path: &Path) -> String {
+        let text = |path: &Path| path.to_str().expect("text").to_owned();
+        match path.strip_prefix(&self.root) {
+            Ok(inside) => text(inside),
+            Err(_) => format!("../{}", text(path.strip_prefix(&self.base).unwrap_or(path))),
+        }
+    }
+}
+
+/// The files that detection gave, as the table writes them.
+fn found(laid_out: &LaidOut, detected: &Value) -> BTreeSet<String> {
+    let root = Path::new(detected["root"].as_str().expect("a root"));
+    let mut out = BTreeSet::new();
+    for file in detected["files"].as_array().expect("a list") {
+        let path = match file["real_path"].as_str() {
+            Some(real) => PathBuf::from(real),
+            None => root.join(file["path"].as_str().expect("text")),
+        };
+        out.extend(on_the_way(&path).iter().map(|path| laid_out.relative(path)));
+    }
+    out
+}
+
+/// What has to be there for a path to open: the links that it leads over, and the file itself.
+fn on_the_way(path: &Path) -> Vec<PathBuf> {
+    let parts = |path: &Path| path.iter().rev().map(PathBuf::from).collect::<Vec<_>>();
+    let (mut links, mut done, mut waiting) = (Vec::new(), PathBuf::from("/"), parts(path));
+    while let Some(part) = waiting.pop() {
+        if part == Path::new("..") {
+            done.pop();
+            continue;
+        }
+        let here = done.join(&part);
+        match fs::read_link(&here) {
+            Ok(target) if links.len() < 40 => {
+                waiting.extend(parts(&target));
+                links.push(here);
+            }
+            _ => done = here,
+        }
+    }
+    // A link to a folder may be named itself.
+    if links.is_empty() || !done.is_dir() {
+        links.push(done);
+    }
+    links
+}
+
+#[test]
+#[ignore = "there is no `detect` yet"]
+fn detection_finds_what_python_loads() {
+    let table = Table::new();
+    let compared: Vec<Compared> = table
+        .cases
+        .par_iter()
+        .map(|(case, laid_out)| {
+            let finished = laid_out.runsnap(&["detect", "--json"]);
+            match finished.status {
+                Some(0 | 3) => case.compare(laid_out, &finished.json()),
+                status => Compared {
+                    missing: case.expected().clone(),
+                    problems: vec![format!("status {status:?}: {}", finished.stderr)],
+                    ..Compared::default()
+                },
+            }
+        })
+        .collect();
+
+    let (mut complete, mut files, mut extra, mut wrong) = (0, 0, 0, String::new());
+    for ((case, _), compared) in table.cases.iter().zip(&compared) {
+        complete += usize::from(compared.missing.is_empty());
+        files += compared.files;
+        extra += compared.extra.len();
+        if !compared.missing.is_empty() || !compared.extra.is_empty() {
+            println!("{}: missing {:?}, extra {:?}", case.name, compared.missing, compared.extra);
+        }
+        if !compared.problems.is_empty() {
+            writeln!(wrong, "{}:\n  {}", case.name, compared.problems.join("\n  ")).expect("a string");
+        }
+    }
+    let projects = table.cases.len();
+    let totals = format!("{complete} of {projects} projects complete, {extra} of {files} files not needed");
+    println!("{totals}");
+    assert!(wrong.is_empty(), "not as the table says:\n{wrong}{totals}");
+    assert!(complete * 100 >= projects * COMPLETE_PERCENT, "{totals}");
+    assert!(extra * 100 <= files * EXTRA_PERCENT, "{totals}");
+}
+
+#[test]
+#[ignore = "there is no `detect` yet"]
+fn what_is_restored_runs_as_the_original_did() {
+    let table = Table::new();
+    let runs = |case: &Case| case.missed.is_empty() && case.tracked.is_none() && !case.has_files_outside();
+    for (case, _) in table.cases.iter().filter(|(case, _)| !runs(case)) {
+        println!("not restored: {}", case.name);
+    }
+    let wrong: Vec<String> = table
+        .cases
+        .par_iter()
+        .filter(|(case, _)| runs(case))
+        .filter_map(|(case, laid_out)| restored_differs(case, laid_out).map(|why| format!("{}: {why}", case.name)))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Captures a project, puts what is restored into its place and runs that; says what is wrong.
+fn restored_differs(case: &Case, laid_out: &LaidOut) -> Option<String> {
+    let failed = |what: &str, finished: &Finished| Some(format!("{what}: {:?} {}", finished.status, finished.stderr));
+    let captured = laid_out.runsnap(&["capture", "--run", "original", "--quiet"]);
+    if !matches!(captured.status, Some(0 | 3)) {
+        return failed("capture", &captured);
+    }
+    // The original goes away, and the copy comes to its place: what names a place by its absolute path, such as an
+    // editable install, finds the copy, and nothing that was not captured can help out.
+    let away = laid_out.base.with_extension("original");
+    fs::rename(&laid_out.base, &away).expect("moved");
+    fs::create_dir(&laid_out.base).expect("made");
+    let original = away.join(laid_out.root.strip_prefix(&laid_out.base).expect("below"));
+    let mut command = laid_out.command(RUNSNAP, &original);
+    let restored: Finished = command
+        .args(["restore", "original", "--quiet", "--output"])
+        .arg(&laid_out.root)
+        .output()
+        .expect("it starts")
+        .into();
+    if restored.status != Some(0) {
+        return failed("restore", &restored);
+    }
+    if let Some(venv) = &laid_out.venv {
+        // Installed packages are not captured.
+        fs::rename(original.join(venv.strip_prefix(&laid_out.root).expect("below")), venv).expect("moved");
+    }
+    fs::create_dir_all(&laid_out.start).expect("made");
+    let ran: Finished = laid_out.run_python().into();
+    if ran.status != Some(0) {
+        return failed("run", &ran);
+    }
+    let prints = case.prints.as_deref().unwrap_or_default();
+    (ran.stdout != prints).then(|| format!("prints {:?} instead of {prints:?}", ran.stdout))
+}
+
+#[test]
+fn the_table_says_what_python_does() {
+    let all = std::env::var_os(TRACE_ALL).is_some();
+    let traced = |path: &PathBuf| all || TRACED.iter().any(|name| path.file_stem().is_some_and(|stem| stem == *name));
+    let files: Vec<PathBuf> = project_files().into_iter().filter(traced).collect();
+    assert!(files.len() >= TRACED.len(), "a project of the list is gone");
+    traced_by("--check", &files);
+}
+
+/// What is traced cannot tell: `sys.path`, the modules, the stack and more are the same as without the tracer.
+#[test]
+fn tracing_cannot_be_noticed() {
+    traced_by("--probe", &[]);
+}
+
+#[track_caller]
+fn traced_by(how: &str, files: &[PathBuf]) {
+    let output = python().arg(projects().join("trace.py")).arg(how).args(files).output().expect("python3 is there");
+    let finished = Finished::from(output);
+    assert_eq!(finished.status, Some(0), "{}{}", finished.stdout, finished.stderr);
+    print!("{}", finished.stdout);
+}
