@@ -141,6 +141,32 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// This system does not show its processes as files.
+    #[error("Processes cannot be looked at: there is no {} on this system", folder.display())]
+    NoProcessFolder {
+        /// Where they would be.
+        folder: PathBuf,
+    },
+    /// No process has that number, or it has ended while it was looked at.
+    #[error("There is no process {pid}")]
+    NoSuchProcess {
+        /// The number.
+        pid: u32,
+    },
+    /// A process belongs to somebody else, and what it runs cannot be read.
+    #[error("Process {pid} belongs to another user")]
+    ForeignProcess {
+        /// Its number.
+        pid: u32,
+    },
+    /// What a process runs cannot be told.
+    #[error("Process {pid} {reason}")]
+    UnclearProcess {
+        /// Its number.
+        pid: u32,
+        /// Why not: the rest of a sentence.
+        reason: String,
+    },
     /// Arguments that fit the command line's form but have no meaning.
     #[error("{0}")]
     Usage(String),

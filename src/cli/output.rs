@@ -80,6 +80,9 @@ pub fn error(error: &Error) {
         Error::NoSuchPath { .. } => Some("`runsnap show RUN` lists its files"),
         Error::NotEmpty { .. } => Some("choose a new folder, or --force to write into this one"),
         Error::NotAPython { .. } => Some("name a Python 3.9 or newer, or the folder of an environment"),
+        Error::NoProcessFolder { .. } | Error::UnclearProcess { .. } => Some("name the script or module that it runs"),
+        Error::NoSuchProcess { .. } => None,
+        Error::ForeignProcess { .. } => Some("ask as that user, or name the script or module that it runs"),
         Error::Missing { .. } | Error::MissingBase { .. } | Error::Damaged { .. } => {
             Some("`runsnap verify --read-data` tells what is hit, `runsnap repair` saves what can be saved")
         }

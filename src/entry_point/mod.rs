@@ -1,5 +1,7 @@
 //! What was run?
 
+pub mod process;
+
 use serde::{Deserialize, Serialize};
 
 use crate::tracked_path::TrackedPath;

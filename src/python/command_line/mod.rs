@@ -18,6 +18,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use launchers::Target;
+pub use python::is_python;
 use runners::Form;
 
 use crate::python::flags::Flags;
@@ -147,7 +148,7 @@ pub fn parse_in(argv: &[OsString], folder: &Path, variables: &Variables) -> Opti
 /// Whether a program of that name is one that may lead to a Python.
 fn is_command(name: &str) -> bool {
     let name = base_name(OsStr::new(name));
-    python::is_python(&name)
+    is_python(&name)
         || shell::is_shell(&name)
         || SCANNED.contains(&&*name)
         || wrappers::unwrap(&name, &[]).is_some()
@@ -183,7 +184,7 @@ impl Reading<'_> {
         self.depth += 1;
         let (program, arguments) = argv.split_first().filter(|_| self.depth <= MAX_DEPTH)?;
         let name = base_name(program);
-        if python::is_python(&name) {
+        if is_python(&name) {
             let is_bare = Path::new(program).components().count() == 1;
             if !(self.is_managed && is_bare) {
                 self.found.python = Some(program.into());
