@@ -148,6 +148,20 @@ pub enum TrackedBy {
     StrategyYaml,
     /// The entry file alone.
     EntryPointOnly,
+    /// What the entry point imports and names, directly and in steps.
+    Imports,
+}
+
+/// A data file that the run names and that is too long to be in the snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataFile {
+    /// The file.
+    #[serde(flatten)]
+    pub path: TrackedPath,
+    /// Its length.
+    pub bytes: u64,
+    /// The hash of its content.
+    pub id: ObjectId,
 }
 
 /// A captured run.
@@ -189,6 +203,9 @@ pub struct RunStart {
     /// Files that are not in the snapshot.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
+    /// Data files that are not in the snapshot because they are too long.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data: Vec<DataFile>,
     /// What the user was told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

@@ -1,20 +1,20 @@
 use std::path::{Path, PathBuf};
 
 use runsnap::operations::capture::{CaptureOptions, Captured, Target};
-use runsnap::{Error, Result};
+use runsnap::Result;
 use serde_json::{Map, Value};
 
 use super::context::{Context, environment, host};
+use super::program::ProgramArguments;
 use super::output::{Bar, Outcome, bytes, counted, print, print_json, warn};
 
 /// Capture a run: snapshot its code and record it
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The script that the run starts with
-    #[arg(required_unless_present = "tree", conflicts_with = "tree")]
-    entry: Option<PathBuf>,
+    #[command(flatten)]
+    program: ProgramArguments,
     /// Capture every file below a folder instead, ignored ones aside
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "program")]
     tree: Option<PathBuf>,
     /// The run's name: up to 128 of A-Z a-z 0-9 . _ -
     #[arg(long = "run", value_name = "NAME")]
@@ -53,10 +53,9 @@ pub fn key_value(text: &str) -> Result<(String, Value), String> {
 }
 
 pub fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
-    let target = match (arguments.tree, arguments.entry) {
-        (Some(folder), _) => Target::Tree(folder),
-        (None, Some(entry)) => Target::Entry(entry),
-        (None, None) => return Err(Error::Usage("Name a script, or a folder with --tree".into())),
+    let target = match arguments.tree {
+        Some(folder) => Target::Tree(folder),
+        None => Target::Program(Box::new(arguments.program.target()?)),
     };
     let root = target.root()?;
     let options = CaptureOptions {

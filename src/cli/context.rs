@@ -139,3 +139,12 @@ pub fn environment(root: &Path) -> BTreeMap<String, String> {
     }
     out
 }
+
+/// Where the user's programs keep what they could find out again.
+pub fn cache_folder() -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")));
+    #[cfg(windows)]
+    let caches = caches.or_else(|| folder("LOCALAPPDATA"));
+    caches.map(|caches| caches.join("runsnap"))
+}

@@ -4,6 +4,7 @@ mod capture;
 mod cat;
 mod completions;
 mod context;
+mod detect;
 mod diff;
 mod forget;
 mod gc;
@@ -12,6 +13,7 @@ mod init;
 mod list;
 mod log;
 mod output;
+mod program;
 mod reindex;
 mod repair;
 mod report;
@@ -82,6 +84,7 @@ fn parse() -> (Common, Command) {
 enum Command {
     Init(init::Arguments),
     Capture(capture::Arguments),
+    Detect(detect::Arguments),
     Log(log::Arguments),
     List(list::Arguments),
     Show(show::Arguments),
@@ -116,6 +119,7 @@ pub fn main() -> ExitCode {
     let result = match command {
         Command::Init(arguments) => init::run(&context, arguments),
         Command::Capture(arguments) => capture::run(&context, arguments),
+        Command::Detect(arguments) => detect::run(&context, arguments),
         Command::Log(arguments) => log::run(&context, arguments),
         Command::List(arguments) => list::run(&context, arguments),
         Command::Show(arguments) => show::run(&context, &arguments),

@@ -69,7 +69,8 @@ fn text(run: &Run, files: &std::collections::BTreeMap<runsnap::tracked_path::Tra
     line("time", start.time.clone());
     line("project", start.project.root.clone());
     if let Some(entry) = &start.entry_point {
-        line("entry point", entry.path.to_string());
+        let what = entry.path.as_ref().map(ToString::to_string).or_else(|| entry.module.clone());
+        line("entry point", what.unwrap_or_else(|| "not in a file".to_owned()));
     }
     line("snapshot", start.snapshot.to_string());
     line("files", format!("{}, {}", counted(start.files, "file", "files"), bytes(start.bytes)));

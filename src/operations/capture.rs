@@ -15,7 +15,7 @@ use crate::entry_point::EntryPoint;
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, RunId};
 use crate::progress::Progress;
-use crate::run_record::{LeftOut, RunFolder, RunRecord, RunStart, StatusOf, TrackedBy, check_label, check_name, now};
+use crate::run_record::{DataFile, LeftOut, RunFolder, RunRecord, RunStart, StatusOf, TrackedBy, check_label, check_name, now};
 use crate::store::Store;
 
 /// How to capture it.
@@ -84,6 +84,9 @@ pub struct Captured {
     pub tracked_by: TrackedBy,
     /// Files that are not in the snapshot.
     pub left_out: Vec<LeftOut>,
+    /// Data files that are named and too long to be in the snapshot.
+    #[serde(default)]
+    pub data: Vec<DataFile>,
     /// Files whose status is not `unknown`.
     pub statuses: Vec<StatusOf>,
     /// What the user should know, a line each.
@@ -125,7 +128,8 @@ pub fn capture_unless(
 
     let folder = options.run_folder.as_deref().map(std::path::absolute).transpose();
     let folder = folder.map_err(|e| Error::io("find", options.run_folder.clone().unwrap_or_default(), e))?;
-    let told = current.start_record(time, tracked.project.clone(), &options.environment);
+    let environment = tracked.environment(&options.environment);
+    let told = current.start_record(time, tracked.project.clone(), &environment);
     let mut start = RunStart {
         run: options.run.unwrap_or(told.run),
         name: options.name.clone(),
@@ -202,6 +206,7 @@ pub(super) fn captured_of(start: &RunStart, store: PathBuf, has_problems: bool) 
         entry_point: start.entry_point.clone(),
         tracked_by: start.tracked_by,
         left_out: start.left_out.clone(),
+        data: start.data.clone(),
         statuses: start.statuses.clone(),
         warnings: start.warnings.clone(),
         has_problems,

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::id::{ObjectId, RunId, random_bytes};
 use crate::pack::format::ObjectKind;
 use crate::progress::Progress;
-use crate::run_record::{FileStatus, LeftOut, LeftOutReason, Project, RunStart, StatusOf, TrackedBy};
+use crate::run_record::{DataFile, FileStatus, LeftOut, LeftOutReason, Project, RunStart, StatusOf, TrackedBy};
 use crate::snapshot::Snapshot;
 use crate::store::{Files, RecentVersions, Writer};
 use crate::tracked_files::Selection;
@@ -24,6 +24,10 @@ pub struct Told {
     pub tracked_by: TrackedBy,
     /// Files that are not in the snapshot.
     pub left_out: Vec<LeftOut>,
+    /// Data files that are named and too long to be in it.
+    pub data: Vec<DataFile>,
+    /// The real paths of the outside trees, by label.
+    pub outside: BTreeMap<String, String>,
     /// Files whose status is not the usual one.
     pub statuses: Vec<StatusOf>,
     /// What the user should know, a line each.
@@ -81,6 +85,8 @@ fn told_by_files(statuses: Vec<StatusOf>) -> Told {
     Told {
         tracked_by: TrackedBy::Tree,
         left_out: Vec::new(),
+        data: Vec::new(),
+        outside: BTreeMap::new(),
         has_problems: !statuses.is_empty(),
         statuses,
         warnings: Vec::new(),
@@ -209,11 +215,12 @@ pub fn start_record(
         file_status: FileStatus::Unknown,
         statuses: told.statuses,
         left_out: told.left_out,
+        data: told.data,
         warnings: told.warnings,
         params: Map::new(),
         metrics: Map::new(),
         tags: Vec::new(),
-        outside: BTreeMap::new(),
+        outside: told.outside,
         environment,
         git_commit: None,
         host: None,

@@ -2,6 +2,7 @@
 
 pub mod capture;
 mod current_tree;
+pub mod detect;
 pub mod diff;
 pub mod find_run;
 pub mod forget;

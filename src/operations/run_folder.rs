@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::error::Result;
 use crate::id::{ObjectId, RunId, StoreId, random_name};
-use crate::run_record::{FileStatus, LeftOut, RunStart, TrackedBy};
+use crate::run_record::{DataFile, FileStatus, LeftOut, RunStart, TrackedBy};
 use crate::snapshot::Entry;
 use crate::storage::{Storage, write_whole};
 use crate::tracked_files::walk::{MANIFEST_FORMAT, MANIFEST_PATH};
@@ -93,6 +93,8 @@ struct Common<'a> {
     store: StoreId,
     files: Box<RawValue>,
     left_out: &'a [LeftOut],
+    #[serde(skip_serializing_if = "<[DataFile]>::is_empty")]
+    data: &'a [DataFile],
 }
 
 /// What is each run's own.
@@ -245,8 +247,8 @@ fn common<'a>(
     let lines = file_lines(start, files);
     let captured_files: Vec<String> =
         lines.iter().map(|line| String::from_utf8_lossy(line.path.as_bytes()).into_owned()).collect();
-    let entry_point =
-        start.entry_point.as_ref().map(|entry| String::from_utf8_lossy(entry.path.as_bytes()).into_owned());
+    let text = |path: &TrackedPath| String::from_utf8_lossy(path.as_bytes()).into_owned();
+    let entry_point = start.entry_point.as_ref().and_then(|entry| entry.path.as_ref()).map(text);
     let yaml = start.tracked_by == TrackedBy::StrategyYaml;
     to_json(&Common {
         framework_version: start.environment.get("framework").cloned().unwrap_or_else(|| "unknown".to_owned()),
@@ -255,7 +257,7 @@ fn common<'a>(
         data_bundle_info: None,
         code_capture: CodeCapture {
             code_capture_mode: match start.tracked_by {
-                TrackedBy::Tree => "tracked",
+                TrackedBy::Tree | TrackedBy::Imports => "tracked",
                 TrackedBy::StrategyYaml => "yaml",
                 TrackedBy::EntryPointOnly => "entry_point",
             },
@@ -264,13 +266,14 @@ fn common<'a>(
             total_code_size_bytes: start.bytes,
             detection_method: match (start.tracked_by, &start.entry_point) {
                 (TrackedBy::StrategyYaml, _) => "yaml_override",
+                (TrackedBy::Imports, Some(_)) => "ast_analysis",
                 (_, Some(_)) => "named",
                 (_, None) => "not_detected",
             },
             detection_confidence: start.entry_point.as_ref().map_or(0.0, |entry| entry.confidence),
             detection_warnings: &start.warnings,
-            execution_context: if start.entry_point.is_some() { "file" } else { "unknown" },
-            fallback_used: false,
+            execution_context: start.entry_point.as_ref().map_or("unknown", |entry| entry.kind.execution_context()),
+            fallback_used: start.entry_point.as_ref().is_some_and(|entry| entry.confidence > 0.0 && entry.confidence < 0.75),
             yaml_config_used: yaml,
         },
         captured_files,
@@ -278,6 +281,7 @@ fn common<'a>(
         store,
         files: one_a_line(&lines),
         left_out: &start.left_out,
+        data: &start.data,
     })
 }
 

@@ -227,6 +227,8 @@ impl Session {
     pub fn open(store: Store, options: SessionOptions) -> Result<Self> {
         store.check_writable()?;
         let tracked = Tracked::find(&store, &options.target, options.include_secrets)?;
+        let environment = tracked.environment(&options.environment);
+        let options = SessionOptions { environment, ..options };
         let current = None;
         let now = Instant::now();
         Ok(Self {

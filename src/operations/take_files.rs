@@ -16,7 +16,7 @@ use crate::pack::format::ObjectKind;
 use crate::progress::Progress;
 use crate::run_record::{FileStatus, LeftOut, LeftOutReason, StatusOf};
 use crate::snapshot::{ChunkRef, Entry, MAX_DEPTH, Snapshot, build_trees, encode_chunks, is_valid_target};
-use crate::store::{Files, Store, Writer};
+use crate::store::{Files, OUTSIDE_FOLDER, Store, Writer};
 use crate::tracked_files::{Selection, secrets};
 use crate::tracked_path::{TrackedPath, name_bytes};
 
@@ -94,6 +94,9 @@ impl Earlier<'_> {
     }
 }
 
+/// Files and links by their paths.
+type Entries = BTreeMap<TrackedPath, Entry>;
+
 /// The trees of folders; the root has no path.
 pub type FolderTrees = Vec<(Option<TrackedPath>, ObjectId)>;
 
@@ -120,16 +123,61 @@ impl<'a> Taking<'a> {
     pub fn store_snapshot(&self, writer: &mut Writer<'_>) -> Result<(ObjectId, FolderTrees)> {
         let mut snapshot = Snapshot { root: ObjectId::of(&[]), outside: BTreeMap::new() };
         let mut trees = Vec::new();
-        for tree in build_trees(&self.entries).map_err(Error::Usage)? {
-            snapshot.root = tree.id;
-            let older = self.earlier.tree(tree.path.as_ref());
-            writer.add(ObjectKind::Tree, tree.id, tree.bytes, older)?;
-            trees.push((tree.path, tree.id));
+        let (inside, outside) = self.split_outside();
+        snapshot.root = self.store_trees(writer, &inside, None, &mut trees)?;
+        for (label, entries) in outside {
+            let folder = TrackedPath::from_bytes(OUTSIDE_FOLDER).and_then(|folder| folder.join(&label));
+            let tree = self.store_trees(writer, &entries, folder.as_ref(), &mut trees)?;
+            snapshot.outside.insert(label, tree);
         }
         let encoded = snapshot.encode();
         let id = ObjectId::of(&encoded);
         writer.add(ObjectKind::Snapshot, id, encoded, None)?;
         Ok((id, trees))
+    }
+
+    /// Parts the files of the project from those outside of it, which are found below their labels.
+    fn split_outside(&self) -> (Entries, BTreeMap<Vec<u8>, Entries>) {
+        let (mut inside, mut outside) = (Entries::new(), BTreeMap::<Vec<u8>, Entries>::new());
+        for (path, entry) in &self.entries {
+            let mut parts = path.parts();
+            let label = match (parts.next(), parts.next()) {
+                (Some(first), Some(label)) if first == OUTSIDE_FOLDER.as_bytes() => {
+                    std::str::from_utf8(label).ok().filter(|label| self.selection.outside.contains_key(*label))
+                }
+                _ => None,
+            };
+            let rest = parts.collect::<Vec<_>>().join(&b'/');
+            match label.and_then(|label| Some((label, TrackedPath::from_bytes(rest)?))) {
+                Some((label, rest)) => {
+                    outside.entry(label.as_bytes().to_vec()).or_default().insert(rest, entry.clone());
+                }
+                None => drop(inside.insert(path.clone(), entry.clone())),
+            }
+        }
+        (inside, outside)
+    }
+
+    /// Hands the trees of files to the store, and notes them under their paths below `folder`. The id of the topmost.
+    fn store_trees(
+        &self,
+        writer: &mut Writer<'_>,
+        entries: &Entries,
+        folder: Option<&TrackedPath>,
+        trees: &mut FolderTrees,
+    ) -> Result<ObjectId> {
+        let mut top = ObjectId::of(&[]);
+        for tree in build_trees(entries).map_err(Error::Usage)? {
+            top = tree.id;
+            let path = match (folder, tree.path) {
+                (Some(folder), Some(path)) => path.parts().try_fold(folder.clone(), |folder, part| folder.join(part)),
+                (folder, path) => path.or_else(|| folder.cloned()),
+            };
+            let older = self.earlier.tree(path.as_ref());
+            writer.add(ObjectKind::Tree, tree.id, tree.bytes, older)?;
+            trees.push((path, tree.id));
+        }
+        Ok(top)
     }
 
     /// What is to be said of what was taken.
@@ -141,6 +189,13 @@ impl<'a> Taking<'a> {
         Told {
             tracked_by: self.selection.tracked_by,
             left_out,
+            data: std::mem::take(&mut self.selection.data),
+            outside: self
+                .selection
+                .outside
+                .iter()
+                .map(|(label, folder)| (label.clone(), folder.to_string_lossy().into_owned()))
+                .collect(),
             statuses,
             warnings: std::mem::take(&mut self.selection.warnings),
             has_problems: self.selection.has_problems,

@@ -1,5 +1,6 @@
 //! Which files belong to a run?
 
+pub mod imports;
 pub mod secrets;
 pub mod strategy_yaml;
 pub mod walk;
@@ -7,7 +8,7 @@ pub mod walk;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::run_record::{LeftOut, TrackedBy};
+use crate::run_record::{DataFile, LeftOut, TrackedBy};
 use crate::tracked_path::TrackedPath;
 
 /// The files chosen for a run, not read yet.
@@ -17,6 +18,10 @@ pub struct Selection {
     pub files: BTreeMap<TrackedPath, PathBuf>,
     /// Files that are known to belong to the run but cannot be taken.
     pub left_out: Vec<LeftOut>,
+    /// Data files that are named and too long to be taken.
+    pub data: Vec<DataFile>,
+    /// Folders outside of the project that files are in, by the labels that stand for them.
+    pub outside: BTreeMap<String, PathBuf>,
     /// What the user should know, a line each.
     pub warnings: Vec<String>,
     /// The folders that were walked to find them.
@@ -35,6 +40,8 @@ impl Selection {
         Self {
             files: BTreeMap::new(),
             left_out: Vec::new(),
+            data: Vec::new(),
+            outside: BTreeMap::new(),
             warnings: Vec::new(),
             folders: Vec::new(),
             conditions: Vec::new(),
@@ -43,7 +50,8 @@ impl Selection {
         }
     }
 
-    fn problem(&mut self, message: String) {
+    /// Adds a warning of something that was asked for and could not be done.
+    pub fn problem(&mut self, message: String) {
         self.warnings.push(message);
         self.has_problems = true;
     }

@@ -86,12 +86,18 @@ fn shown(value: &Value) -> String {
     serde_json::to_string(value).unwrap_or_default().chars().take(60).collect()
 }
 
-/// The files that the strategy.yaml beside `entry` decides on; `None` where there is none that decides.
+/// The files that the strategy.yaml in `folder`, that of the entry point, decides on; `None` where there is none that
+/// decides.
 ///
-/// `root` and `entry` are absolute and resolved. What is wrong goes into `warnings`, which are shown even where the
+/// `root`, `folder` and `entry` are absolute and resolved. What is wrong goes into `warnings`, which are shown even where the
 /// result is `None`.
-pub fn select(root: &Path, entry: &Path, store: Option<&Path>, warnings: &mut Vec<String>) -> Option<Selection> {
-    let folder = entry.parent()?;
+pub fn select(
+    root: &Path,
+    folder: &Path,
+    entry: Option<&Path>,
+    store: Option<&Path>,
+    warnings: &mut Vec<String>,
+) -> Option<Selection> {
     let path = folder.join(FILE_NAME);
     let metadata = path.metadata().ok()?;
     let read = || {
@@ -125,7 +131,9 @@ pub fn select(root: &Path, entry: &Path, store: Option<&Path>, warnings: &mut Ve
         choice.exclude(&yaml.exclude);
     }
     // The entry point and the list itself always belong to the run.
-    choice.add_file(entry);
+    if let Some(entry) = entry {
+        choice.add_file(entry);
+    }
     choice.add_file(&path);
     Some(choice.selection)
 }

@@ -93,7 +93,9 @@ fn a_million_runs() {
         new_bytes: 0,
         project: Project { path: ".".to_owned(), root: "/home/user/project".to_owned() },
         entry_point: Some(EntryPoint {
-            path: TrackedPath::from_bytes("strategy.py").expect("a path"),
+            path: TrackedPath::from_bytes("strategy.py"),
+            module: None,
+            launcher: None,
             kind: EntryPointKind::Script,
             found_by: FoundBy::CommandLine,
             confidence: 1.0,

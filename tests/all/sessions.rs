@@ -229,7 +229,7 @@ fn an_entry_point_can_be_captured_in_a_session() {
     let project = Project::with_code();
     project.write("strategy.yaml", "files:\n  - momentum\n");
     let options = SessionOptions {
-        target: Target::Entry(project.path("strategy.py")),
+        target: Target::script(project.path("strategy.py")),
         include_secrets: false,
         environment: BTreeMap::new(),
         host: None,
@@ -239,7 +239,7 @@ fn an_entry_point_can_be_captured_in_a_session() {
     project.write("momentum/signal.py", "WINDOW = 3\n");
     let second = session.capture(&named("second")).expect("captured");
     assert_ne!(first.snapshot, second.snapshot);
-    let alone = CaptureOptions::new(Target::Entry(project.path("strategy.py")));
+    let alone = CaptureOptions::new(Target::script(project.path("strategy.py")));
     let fresh = capture(&Store::init(&project.beside("fresh")).expect("a store").0, &alone, &()).expect("captured");
     assert_eq!((second.snapshot, second.files), (fresh.snapshot, fresh.files));
     assert_eq!(second.entry_point, fresh.entry_point);

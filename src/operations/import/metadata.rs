@@ -90,7 +90,14 @@ impl Metadata {
         let path = (0..parts.len())
             .filter_map(|from| TrackedPath::from_path(Path::new(&parts.get(from..)?.join("/"))))
             .find(|path| entries.contains_key(path))?;
-        Some(EntryPoint { path, kind: EntryPointKind::Script, found_by: FoundBy::Metadata, confidence: *confidence })
+        Some(EntryPoint {
+            path: Some(path),
+            kind: EntryPointKind::Script,
+            module: None,
+            launcher: None,
+            found_by: FoundBy::Metadata,
+            confidence: *confidence,
+        })
     }
 }
 
@@ -118,7 +125,7 @@ mod tests {
         let entries = BTreeMap::from([(path("a.py"), link.clone()), (path("s/a.py"), link)]);
         let found = |noted: &str| {
             let metadata = Metadata { entry: Some((noted.to_owned(), 1.0)), ..Metadata::default() };
-            metadata.entry_point(&entries).map(|entry| entry.path.to_string())
+            metadata.entry_point(&entries).and_then(|entry| entry.path).map(|path| path.to_string())
         };
         assert_eq!(found("/home/u/p/s/a.py").as_deref(), Some("s/a.py"));
         assert_eq!(found("C:\\p\\a.py").as_deref(), Some("a.py"));

@@ -187,6 +187,7 @@ fn captured(store: &Store, start: RunStart) -> Captured {
         entry_point: start.entry_point,
         tracked_by: start.tracked_by,
         left_out: start.left_out,
+        data: start.data,
         statuses: start.statuses,
         warnings: start.warnings,
         has_problems,

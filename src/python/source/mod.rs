@@ -30,6 +30,9 @@ pub use lines::Lines;
 pub(super) use nesting::{check, with_stack};
 pub(super) use walk::Walker;
 
+/// Counts up when a scan of the same source says something else than before: what is kept of it then counts no more.
+pub const SCANNER_VERSION: u32 = 1;
+
 /// What a source says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scan {

@@ -1,0 +1,374 @@
+//! Finds modules where the interpreter's import system would find them. Nothing is imported.
+//!
+//! The order is that of `sys.path`, and within one of its folders that of `importlib.machinery.FileFinder`: a package, an
+//! extension module, a source, bytecode, and last a folder without `__init__`, which is a part of a namespace package.
+
+pub mod listing;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
+
+use listing::{Kind, Listing, Listings};
+use crate::python::interpreter::{Interpreter, Place};
+
+/// Takes `.` and `..` out of a path by its text alone, as Python does with the folders that it is to search.
+pub fn normalised(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(out.pop()),
+            Component::CurDir => {}
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// What a module's file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Form {
+    /// Source text.
+    Source,
+    /// Compiled by Python, without its source.
+    Bytecode,
+    /// Compiled from another language.
+    Extension,
+}
+
+/// A module with a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Module {
+    /// Its file, that is of a package its `__init__`. It may lie in an archive.
+    pub file: PathBuf,
+    /// What that is.
+    pub form: Form,
+    /// The folders in which its submodules are looked for; none for what is no package.
+    pub folders: Vec<PathBuf>,
+    /// The folder of the search path that it was found by.
+    pub base: PathBuf,
+    /// Whether no folder of the interpreter's own search path has it: it was found because it lies in the project.
+    pub is_assumed: bool,
+}
+
+/// What a name leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// A local module.
+    Module(Module),
+    /// A namespace package: it has no file. Its folders, each with the folder of the search path that it was found by.
+    Namespace(Vec<(PathBuf, PathBuf)>),
+    /// Part of the standard library, or an installed package.
+    Installed,
+    /// Nothing.
+    Missing,
+}
+
+/// A folder of the search path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Searched {
+    folder: PathBuf,
+    place: Option<Place>,
+}
+
+enum Hit {
+    Module(Module),
+    Portion(PathBuf),
+}
+
+/// Finds modules by their dotted names.
+pub struct Finder<'i> {
+    interpreter: &'i Interpreter,
+    root: PathBuf,
+    search: Vec<Searched>,
+    /// Folders that the interpreter does not search, in which modules are looked for that are nowhere else.
+    fallback: Vec<PathBuf>,
+    listings: Rc<RefCell<Listings>>,
+    found: HashMap<String, Found>,
+    /// Whether folders have been added since something was missing.
+    is_changed: bool,
+}
+
+impl<'i> Finder<'i> {
+    /// Searches the folders of `first`, then the interpreter's own, then those of `fallback`.
+    pub fn new(interpreter: &'i Interpreter, root: &Path, first: &[PathBuf], fallback: Vec<PathBuf>) -> Self {
+        let mut finder = Self {
+            interpreter,
+            root: root.to_owned(),
+            search: Vec::new(),
+            fallback,
+            listings: Rc::default(),
+            found: HashMap::new(),
+            is_changed: false,
+        };
+        for folder in first.iter().chain(&interpreter.search_path) {
+            if finder.search.iter().all(|known| known.folder != *folder) {
+                let place = finder.place_of(folder);
+                finder.search.push(place);
+            }
+        }
+        finder
+    }
+
+    /// Finds what a program finds that this one starts: its own folder is searched first.
+    pub fn of_started(&self, folder: &Path) -> Self {
+        let mut finder = Self {
+            interpreter: self.interpreter,
+            root: self.root.clone(),
+            search: self.search.clone(),
+            fallback: self.fallback.clone(),
+            listings: Rc::clone(&self.listings),
+            found: HashMap::new(),
+            is_changed: false,
+        };
+        finder.search.retain(|known| known.folder != folder);
+        finder.search.insert(0, finder.place_of(folder));
+        finder
+    }
+
+    fn place_of(&self, folder: &Path) -> Searched {
+        let is_installed = |name: &str| folder.file_name().is_some_and(|last| last == name);
+        let place = match self.interpreter.is_installed(folder, Some(&self.root)) {
+            // Another interpreter's packages are installed all the same.
+            None if is_installed("site-packages") || is_installed("dist-packages") => Some(Place::SitePackages),
+            place => place,
+        };
+        Searched { folder: folder.to_owned(), place }
+    }
+
+    /// Adds a folder to the search path, as a program does by `sys.path.insert` or `append`.
+    pub fn add_folder(&mut self, folder: &Path, is_first: bool) {
+        if self.search.iter().any(|known| known.folder == folder) {
+            return;
+        }
+        let place = self.place_of(folder);
+        self.search.insert(if is_first { 0 } else { self.search.len() }, place);
+        self.is_changed = true;
+    }
+
+    /// Adds a folder in which a package's submodules are looked for, as a package does by `__path__.append`.
+    pub fn add_to_package(&mut self, package: &str, folder: &Path) {
+        if let Some(Found::Module(module)) = self.found.get_mut(package)
+            && !module.folders.iter().any(|known| known == folder)
+        {
+            module.folders.push(folder.to_owned());
+            self.is_changed = true;
+        }
+    }
+
+    /// Adds every folder of a package's name on the search path, as `pkgutil.extend_path` does.
+    pub fn add_every_portion(&mut self, package: &str) {
+        let Some(Found::Module(module)) = self.found.get(package).cloned() else { return };
+        let parents: Vec<PathBuf> = match package.rsplit_once('.') {
+            None => self.search.iter().map(|place| place.folder.clone()).collect(),
+            Some((parent, _)) => self.folders_of(parent),
+        };
+        let last = package.rsplit('.').next().unwrap_or(package);
+        for folder in parents.into_iter().map(|parent| parent.join(last)) {
+            if !module.folders.contains(&folder) && self.listings.borrow_mut().of(&folder).is_some() {
+                self.add_to_package(package, &folder);
+            }
+        }
+    }
+
+    /// Whether a top-level name is one of the standard library.
+    pub fn is_standard(&self, name: &str) -> bool {
+        let top = name.split('.').next().unwrap_or(name);
+        let names = [&self.interpreter.standard_names, &self.interpreter.built_in, &self.interpreter.loaded_at_start];
+        names.iter().any(|names| names.contains(top))
+    }
+
+    /// Forgets what was missing, if there is more to search than there was then. Whether that is so.
+    pub fn look_again(&mut self) -> bool {
+        if std::mem::take(&mut self.is_changed) {
+            self.found.retain(|_, found| *found != Found::Missing);
+            return true;
+        }
+        false
+    }
+
+    /// Makes a folder known as a package of that name: for programs that are run by path and import relatively.
+    pub fn assume_package(&mut self, name: &str, folder: &Path) {
+        let portion = (folder.to_owned(), folder.parent().unwrap_or(folder).to_owned());
+        self.found.entry(name.to_owned()).or_insert_with(|| Found::Namespace(vec![portion]));
+    }
+
+    /// What a dotted name leads to.
+    pub fn find(&mut self, name: &str) -> Found {
+        if let Some(known) = self.found.get(name) {
+            return known.clone();
+        }
+        let found = match name.rsplit_once('.') {
+            None => self.find_top(name),
+            Some((parent, last)) => match self.find(parent) {
+                Found::Module(package) if package.folders.is_empty() => Found::Missing,
+                Found::Module(package) => {
+                    let base = package.base.clone();
+                    let folders = package.folders.iter().map(|folder| (folder.clone(), base.clone())).collect();
+                    self.find_below(last, folders, package.is_assumed)
+                }
+                Found::Namespace(folders) => self.find_below(last, folders, false),
+                other => other,
+            },
+        };
+        self.found.insert(name.to_owned(), found.clone());
+        found
+    }
+
+    /// The modules and packages directly in a package, by name.
+    pub fn submodules(&mut self, package: &str) -> Vec<String> {
+        let folders: Vec<PathBuf> = match self.find(package) {
+            Found::Module(module) => module.folders,
+            Found::Namespace(folders) => folders.into_iter().map(|(folder, _)| folder).collect(),
+            _ => Vec::new(),
+        };
+        let mut names = Vec::new();
+        for folder in folders {
+            let Some(listing) = self.listings.borrow_mut().of(&folder) else { continue };
+            for (name, kind) in listing.names() {
+                let Some(name) = name.to_str() else { continue };
+                let module = match kind {
+                    Kind::File => self.suffixes().find_map(|(suffix, _)| name.strip_suffix(suffix)).map(str::to_owned),
+                    Kind::Folder => Some(name.to_owned()).filter(|name| {
+                        self.listings.borrow_mut().of(&folder.join(name)).is_some_and(|inner| inner.has_file("__init__.py"))
+                    }),
+                };
+                names.extend(module.filter(|name| name != "__init__" && name != "__main__" && !name.contains('.')));
+            }
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// The folders of a package, or the one that a plain module is in.
+    pub fn folders_of(&mut self, name: &str) -> Vec<PathBuf> {
+        match self.find(name) {
+            Found::Module(module) if module.folders.is_empty() => module.file.parent().map(Path::to_owned).into_iter().collect(),
+            Found::Module(module) => module.folders,
+            Found::Namespace(folders) => folders.into_iter().map(|(folder, _)| folder).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether a file is there, in a folder or an archive.
+    pub fn has_file(&mut self, path: &Path) -> bool {
+        self.listings.borrow_mut().has_file(path)
+    }
+
+    /// Whether a path belongs to the standard library or to what is installed.
+    pub fn is_installed(&self, path: &Path) -> bool {
+        self.interpreter.is_installed(path, Some(&self.root)).is_some()
+    }
+
+    fn find_top(&mut self, name: &str) -> Found {
+        if self.interpreter.built_in.contains(name) || self.interpreter.loaded_at_start.contains(name) {
+            return Found::Installed;
+        }
+        let is_standard = self.interpreter.standard_names.contains(name);
+        let mut portions = Vec::new();
+        let is_first = self.interpreter.editable_first.contains(name);
+        if is_first && let Some(module) = self.find_editable(name, &mut portions) {
+            return Found::Module(module);
+        }
+        for number in 0..self.search.len() {
+            let Some(Searched { folder, place }) = self.search.get(number).cloned() else { break };
+            if place == Some(Place::StandardLibrary) {
+                // Its folders need not be listed: what is in it is known.
+                if is_standard {
+                    return Found::Installed;
+                }
+                continue;
+            }
+            match self.hit(&folder, name, &folder) {
+                Some(Hit::Module(module)) if place.is_none() && !self.is_installed(&module.file) => {
+                    return Found::Module(module);
+                }
+                Some(Hit::Module(_)) => return Found::Installed,
+                Some(Hit::Portion(portion)) => portions.push((portion, folder)),
+                None => {}
+            }
+        }
+        if !is_first && let Some(module) = self.find_editable(name, &mut portions) {
+            return Found::Module(module);
+        }
+        portions.retain(|(folder, _)| !self.is_installed(folder));
+        if is_standard {
+            return Found::Installed;
+        }
+        for number in 0..self.fallback.len() {
+            let Some(folder) = self.fallback.get(number).cloned() else { break };
+            match self.hit(&folder, name, &folder) {
+                Some(Hit::Module(module)) if portions.is_empty() => {
+                    return Found::Module(Module { is_assumed: true, ..module });
+                }
+                Some(Hit::Portion(portion)) if !portions.iter().any(|(known, _)| *known == portion) => {
+                    portions.push((portion, folder));
+                }
+                _ => {}
+            }
+        }
+        if portions.is_empty() { Found::Missing } else { Found::Namespace(portions) }
+    }
+
+    /// Asks what an editable install has put in place of a folder on the search path.
+    fn find_editable(&mut self, name: &str, portions: &mut Vec<(PathBuf, PathBuf)>) -> Option<Module> {
+        if let Some(path) = self.interpreter.editable_modules.get(name) {
+            let base = path.parent().unwrap_or(path).to_owned();
+            match self.hit(&base, name, &base) {
+                Some(Hit::Module(module)) => return Some(module),
+                Some(Hit::Portion(portion)) => portions.push((portion, base)),
+                None => {}
+            }
+        }
+        let namespace = self.interpreter.editable_namespaces.get(name).into_iter().flatten();
+        portions.extend(namespace.map(|folder| (folder.clone(), folder.parent().unwrap_or(folder).to_owned())));
+        None
+    }
+
+    fn find_below(&mut self, name: &str, folders: Vec<(PathBuf, PathBuf)>, is_assumed: bool) -> Found {
+        let mut portions = Vec::new();
+        for (folder, base) in folders {
+            match self.hit(&folder, name, &base) {
+                Some(Hit::Module(module)) if self.is_installed(&module.file) => return Found::Installed,
+                Some(Hit::Module(module)) => return Found::Module(Module { is_assumed, ..module }),
+                Some(Hit::Portion(portion)) => portions.push((portion, base)),
+                None => {}
+            }
+        }
+        if portions.is_empty() { Found::Missing } else { Found::Namespace(portions) }
+    }
+
+    /// The endings of modules' files in the order in which they are tried.
+    fn suffixes(&self) -> impl Iterator<Item = (&'i str, Form)> + use<'i> {
+        let extensions = self.interpreter.extension_suffixes.iter().map(|suffix| (suffix.as_str(), Form::Extension));
+        extensions.chain([(".py", Form::Source), (".pyc", Form::Bytecode)])
+    }
+
+    fn hit(&mut self, folder: &Path, name: &str, base: &Path) -> Option<Hit> {
+        let listing = self.listings.borrow_mut().of(folder)?;
+        let is_folder = listing.kind(name) == Some(Kind::Folder);
+        let module = |file: PathBuf, form: Form, folders: Vec<PathBuf>| {
+            Hit::Module(Module { file, form, folders, base: base.to_owned(), is_assumed: false })
+        };
+        if is_folder {
+            let package = folder.join(name);
+            let inner = self.listings.borrow_mut().of(&package);
+            if let Some((file, form)) = inner.and_then(|inner| self.file_of(&package, &inner, "__init__")) {
+                return Some(module(file, form, vec![package]));
+            }
+        }
+        if let Some((file, form)) = self.file_of(folder, &listing, name) {
+            return Some(module(file, form, Vec::new()));
+        }
+        is_folder.then(|| Hit::Portion(folder.join(name)))
+    }
+
+    fn file_of(&self, folder: &Path, listing: &Listing, name: &str) -> Option<(PathBuf, Form)> {
+        self.suffixes().find_map(|(suffix, form)| {
+            let file = format!("{name}{suffix}");
+            listing.has_file(&file).then(|| (folder.join(file), form))
+        })
+    }
+}

@@ -1,0 +1,157 @@
+//! Under which paths a snapshot has the files of a run: those of the project under their own, all others below a label.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::python::import_system::listing::split_archive;
+use crate::store::OUTSIDE_FOLDER;
+use crate::tracked_path::TrackedPath;
+
+/// Where a file is, and where the snapshot has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// In the snapshot.
+    pub tracked: TrackedPath,
+    /// On this system. A link that is to be kept as a link is not followed.
+    pub disk: PathBuf,
+    /// Links on the way to it that are kept as links.
+    pub links: Vec<(TrackedPath, PathBuf)>,
+}
+
+/// Gives files their places.
+#[derive(Debug)]
+pub struct Layout {
+    root: PathBuf,
+    outside: BTreeMap<PathBuf, String>,
+}
+
+impl Layout {
+    /// For a project.
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), outside: BTreeMap::new() }
+    }
+
+    /// Makes labels for folders outside of the project, so that they depend on nothing but the folders' names and order.
+    pub fn label(&mut self, folders: impl IntoIterator<Item = PathBuf>) {
+        let mut folders: Vec<PathBuf> = folders.into_iter().filter(|folder| !folder.starts_with(&self.root)).collect();
+        folders.sort_by(|a, b| (a.file_name(), a).cmp(&(b.file_name(), b)));
+        folders.dedup();
+        for folder in folders {
+            let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or("root").to_owned();
+            let is_free = |label: &String| self.outside.values().all(|known| known != label);
+            let numbered = (2..).map(|number| format!("{name}-{number}"));
+            if let Some(label) = std::iter::once(name.clone()).chain(numbered).find(is_free) {
+                self.outside.insert(folder, label);
+            }
+        }
+    }
+
+    /// The folders outside of the project, by their labels.
+    pub fn outside(&self) -> BTreeMap<String, PathBuf> {
+        self.outside.iter().map(|(folder, label)| (label.clone(), folder.clone())).collect()
+    }
+
+    /// The place of a file that was found by a folder of the search path; of a member of an archive, that of the archive.
+    /// `None` where its name cannot be stored.
+    pub fn place(&self, path: &Path, base: &Path) -> Option<Placed> {
+        let archive = if path.exists() { None } else { split_archive(path) };
+        let (path, base) = match &archive {
+            Some((archive, _)) => (archive.as_path(), if base.starts_with(archive) { archive.parent()? } else { base }),
+            None => (path, base),
+        };
+        match path.strip_prefix(&self.root) {
+            Ok(relative) => self.inside(relative),
+            Err(_) => {
+                let label = self.outside.get(base)?;
+                let relative = TrackedPath::from_path(path.strip_prefix(base).ok()?)?;
+                let folder = TrackedPath::from_bytes(OUTSIDE_FOLDER)?.join(label.as_bytes())?;
+                let tracked = relative.parts().try_fold(folder, |folder, part| folder.join(part))?;
+                // Links lead to where nobody knows: what they lead to is kept in their place.
+                Some(Placed { tracked, disk: path.canonicalize().ok()?, links: Vec::new() })
+            }
+        }
+    }
+
+    /// The place of a file in the project. Links that stay within are kept as links, and what they lead to under its own
+    /// path; what others lead to is kept in their place.
+    fn inside(&self, relative: &Path) -> Option<Placed> {
+        let mut links = Vec::new();
+        let mut relative = relative.to_owned();
+        // A link may lead to a path with further links; one that leads to itself is not there for Python either.
+        for _ in 0..40 {
+            let link = relative.ancestors().collect::<Vec<_>>().into_iter().rev().find(|part| {
+                !part.as_os_str().is_empty() && self.root.join(part).is_symlink()
+            });
+            let Some(link) = link.map(Path::to_owned) else {
+                let tracked = TrackedPath::from_path(&relative)?;
+                return Some(Placed { tracked, disk: self.root.join(&relative), links });
+            };
+            let rest = relative.strip_prefix(&link).ok()?.to_owned();
+            let full = self.root.join(&link);
+            let target = full.parent()?.canonicalize().ok()?.join(full.read_link().ok()?);
+            let (folder, name) = (target.parent()?.canonicalize().ok()?, target.file_name()?.to_owned());
+            match folder.join(name).strip_prefix(&self.root) {
+                Ok(inner) => {
+                    links.push((TrackedPath::from_path(&link)?, full));
+                    relative = if rest.as_os_str().is_empty() { inner.to_owned() } else { inner.join(rest) };
+                }
+                Err(_) => {
+                    let disk = self.root.join(&relative).canonicalize().ok()?;
+                    return Some(Placed { tracked: TrackedPath::from_path(&relative)?, disk, links });
+                }
+            }
+        }
+        None
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_are_kept_where_they_stay_within() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let base = folder.path().canonicalize().expect("resolved");
+        let root = base.join("project");
+        fs::create_dir_all(root.join("pkg")).expect("made");
+        fs::create_dir_all(base.join("shared/lib")).expect("made");
+        for file in ["project/pkg/a.py", "shared/lib/b.py", "shared/c.py"] {
+            fs::write(base.join(file), "").expect("written");
+        }
+        symlink("pkg", root.join("alias")).expect("linked");
+        symlink("alias/a.py", root.join("twice.py")).expect("linked");
+        symlink("../shared/lib", root.join("lib")).expect("linked");
+        symlink("round.py", root.join("round.py")).expect("linked");
+        let mut layout = Layout::new(&root);
+        layout.label([base.join("shared"), root.clone()]);
+        let place = |path: &str, found_by: &str| layout.place(&base.join(path), &base.join(found_by));
+        let told = |placed: &Placed| {
+            let links: Vec<String> = placed.links.iter().map(|(link, _)| link.to_string()).collect();
+            (placed.tracked.to_string(), placed.disk.strip_prefix(&base).expect("below").display().to_string(), links)
+        };
+        let is = |path: &str, found_by: &str| told(&place(path, found_by).expect("a place"));
+        let text = |tracked: &str, disk: &str, links: &[&str]| {
+            (tracked.to_owned(), disk.to_owned(), links.iter().map(|link| (*link).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(is("project/pkg/a.py", "project"), text("pkg/a.py", "project/pkg/a.py", &[]));
+        assert_eq!(is("project/alias/a.py", "project"), text("pkg/a.py", "project/pkg/a.py", &["alias"]));
+        assert_eq!(is("project/twice.py", "project"), text("pkg/a.py", "project/pkg/a.py", &["twice.py", "alias"]));
+        assert_eq!(is("project/lib/b.py", "project"), text("lib/b.py", "shared/lib/b.py", &[]));
+        assert_eq!(is("shared/c.py", "shared"), text(".runsnap-outside/shared/c.py", "shared/c.py", &[]));
+        assert_eq!(place("project/round.py", "project"), None);
+        assert_eq!(place("shared/c.py", "elsewhere"), None);
+    }
+
+    #[test]
+    fn labels_are_told_apart() {
+        let mut layout = Layout::new(Path::new("/p"));
+        layout.label(["/b/lib", "/a/lib", "/a/lib", "/p/lib", "/"].map(PathBuf::from));
+        let labels = layout.outside();
+        let told: Vec<(&str, &str)> = labels.iter().map(|(l, f)| (l.as_str(), f.to_str().expect("text"))).collect();
+        assert_eq!(told, [("lib", "/a/lib"), ("lib-2", "/b/lib"), ("root", "/")]);
+    }
+}
