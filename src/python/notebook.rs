@@ -9,10 +9,12 @@ use ruff_python_parser::{Mode, ParseOptions, parse_cells_unchecked};
 use ruff_text_size::{TextRange, TextSize};
 use serde::Deserialize;
 
-use super::source::{Lines, Problem, Scan, Target, Walker, check, with_stack};
+use super::source::{Depth, Lines, Problem, Scan, Target, Walker};
 
 /// A longer file is refused.
 const MAX_BYTES: usize = 64 << 20;
+/// And so is more code.
+const MAX_SOURCE_BYTES: usize = 16 << 20;
 
 /// Cell magics whose body is Python that runs.
 const KEPT_BODIES: &[&str] = &[
@@ -73,15 +75,18 @@ impl Notebook {
     /// Reads the source: as [`super::source::scan`], with IPython's commands.
     pub fn scan(&self, target: &Target) -> Scan {
         let lines = Lines::new(&self.source);
-        let refused = check(&self.source, Mode::Ipython).err();
-        let mut by_cell = self.cells.iter().filter_map(|cell| {
-            let text = self.source.get(cell.range.to_std_range())?;
-            check(text, Mode::Ipython).err().map(|problem| Problem { line: cell.first_line, ..problem })
-        });
-        if let Some(problem) = refused.or_else(|| by_cell.next()) {
-            return Scan { problem: Some(problem), ..Scan::default() };
+        let mut depth = Depth::default();
+        for cell in &self.cells {
+            let text = self.source.get(cell.range.to_std_range()).unwrap_or_default();
+            match Depth::of(text, Mode::Ipython) {
+                Ok(own) => depth = depth.max(own),
+                Err(refused) => {
+                    let problem = Problem { line: cell.first_line, ..refused };
+                    return Scan { problem: Some(problem), ..Scan::default() };
+                }
+            }
         }
-        with_stack(&self.source, || {
+        depth.with_stack(|| {
             let options = ParseOptions::from(Mode::Ipython);
             let parsed = parse_cells_unchecked(&self.source, self.cells.iter().map(|cell| cell.range), &options);
             let mut scan = Walker::new(&lines, target, &parsed.syntax().body).walk(&parsed.syntax().body);
@@ -167,6 +172,9 @@ pub fn source_of(bytes: &[u8]) -> Result<Notebook, String> {
         let own = cell.metadata.get("vscode").and_then(|own| own.get("languageId")?.as_str().map(str::to_owned));
         let is_ours = own.or(cell.language).is_none_or(|language| is_python(&language));
         let text = if is_ours { python_of(&text) } else { Cow::Owned(blank(&text)) };
+        if notebook.source.len() + text.len() > MAX_SOURCE_BYTES {
+            return Err(format!("over {MAX_SOURCE_BYTES} bytes of code"));
+        }
         let size = |text: &str| TextSize::try_from(text.len()).map_err(|e| e.to_string());
         let range = TextRange::at(size(&notebook.source)?, size(&text)?);
         notebook.cells.push(Cell { number: u32::try_from(at + 1).unwrap_or(u32::MAX), first_line: line, range });

@@ -1,5 +1,7 @@
 //! Calls: who is asked about which.
 
+use std::borrow::Cow;
+
 use ruff_python_ast::{self as ast, Expr};
 
 use super::scopes::Binding;
@@ -9,24 +11,28 @@ use super::{commands, dynamic, files, search_path};
 /// Asks about a call; true where it may compute a path, which nobody has taken yet.
 pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) -> bool {
     let last = match call.func.as_ref() {
-        Expr::Attribute(attribute) => attribute.attr.as_str().to_owned(),
+        Expr::Attribute(attribute) => Cow::Borrowed(attribute.attr.as_str()),
         Expr::Name(name) => match walker.scopes.lookup(name.id.as_str(), walker.scopes.innermost()) {
-            None => name.id.as_str().to_owned(),
-            Some((_, Binding::Import(module))) => module.rsplit('.').next().unwrap_or_default().to_owned(),
+            None => Cow::Borrowed(name.id.as_str()),
+            Some((_, Binding::Import(module))) => Cow::Owned(last_of(module).to_owned()),
             Some((_, Binding::Value(_))) => match walker.qualified(&call.func) {
-                Some(name) => name.rsplit('.').next().unwrap_or_default().to_owned(),
+                Some(name) => Cow::Owned(last_of(&name).to_owned()),
                 None => return false,
             },
             Some(_) => return false,
         },
         _ => return false,
     };
-    let last = last.as_str();
+    let last = last.as_ref();
     let _ = dynamic::call(walker, call, last)
         || commands::call(walker, call, last)
         || search_path::call(walker, call, last)
         || files::call(walker, call, last);
     computes_path(last)
+}
+
+fn last_of(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
 }
 
 /// Whether a function of that name, by whatever module, makes a path worth a mention.

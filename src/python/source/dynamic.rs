@@ -89,6 +89,11 @@ fn builtin_import<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     };
     let text =
         if beginning.own_package { beginning.text.strip_prefix('.').unwrap_or_default() } else { &beginning.text };
+    // `fromlist=[""]` only makes it give the submodule itself.
+    let names = names.map(|mut names| {
+        names.retain(|name| !name.is_empty());
+        names
+    });
     let names = names.filter(|names| !names.is_empty());
     imported(walker, call, &package, text, beginning.is_whole, names);
 }
@@ -109,6 +114,10 @@ fn imported(
     };
     if is_whole {
         let module = joined(text);
+        // The main program is there already.
+        if package.level == 0 && module == "__main__" {
+            return;
+        }
         if is_dotted(&module) || module.is_empty() && package.level > 0 {
             let names = names.or_else(|| module.is_empty().then(Vec::new));
             walker.import(call.start(), package.level, &module, names, How::Call);

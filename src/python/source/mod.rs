@@ -27,7 +27,7 @@ mod walk;
 use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
 
 pub use lines::Lines;
-pub(super) use nesting::{check, with_stack};
+pub(super) use nesting::Depth;
 pub(super) use walk::Walker;
 
 /// Counts up when a scan of the same source says something else than before: what is kept of it then counts no more.
@@ -205,10 +205,11 @@ pub struct Target {
 pub fn scan(bytes: &[u8], target: &Target) -> Scan {
     let (text, problem) = decode::decode(bytes);
     let lines = Lines::new(&text);
-    if let Err(refused) = check(&text, Mode::Module) {
-        return Scan { problem: problem.or(Some(refused)), ..Scan::default() };
-    }
-    with_stack(&text, || {
+    let depth = match Depth::of(&text, Mode::Module) {
+        Ok(depth) => depth,
+        Err(refused) => return Scan { problem: problem.or(Some(refused)), ..Scan::default() },
+    };
+    depth.with_stack(|| {
         let parsed = parse_unchecked(&text, ParseOptions::from(Mode::Module));
         let found = parsed
             .errors()

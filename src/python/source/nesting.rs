@@ -33,21 +33,35 @@ const MAX_DAMAGED: usize = 50_000;
 const STACK_BYTES: usize = if cfg!(debug_assertions) { 768 << 10 } else { 256 << 10 };
 const LEVEL_BYTES: usize = if cfg!(debug_assertions) { 4096 } else { 1536 };
 
-/// Refuses a text that is too long or nests too deeply.
-pub(in crate::python) fn check(text: &str, mode: Mode) -> Result<(), Problem> {
-    if text.len() > MAX_BYTES {
-        return Err(Problem { line: 1, message: format!("over {MAX_BYTES} bytes long") });
-    }
-    match bound(text) {
-        0..=MAX_UNSEEN => Ok(()),
-        bound => check_tokens(text, mode, bound),
-    }
+/// How deep a text may nest, which it takes to parse it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::python) struct Depth {
+    bound: usize,
 }
 
-/// Runs `f` where there is enough stack to parse the text, to walk over it and to drop what came of it.
-pub(in crate::python) fn with_stack<R>(text: &str, f: impl FnOnce() -> R) -> R {
-    let bytes = STACK_BYTES + bound(text).min(MAX_DAMAGED) * LEVEL_BYTES;
-    stacker::maybe_grow(bytes, bytes, f)
+impl Depth {
+    /// Refuses a text that is too long or nests too deeply.
+    pub(in crate::python) fn of(text: &str, mode: Mode) -> Result<Self, Problem> {
+        if text.len() > MAX_BYTES {
+            return Err(Problem { line: 1, message: format!("over {MAX_BYTES} bytes long") });
+        }
+        let bound = bound(text);
+        if bound > MAX_UNSEEN {
+            check_tokens(text, mode, bound)?;
+        }
+        Ok(Self { bound })
+    }
+
+    /// That of two texts, one of them at a time.
+    pub(in crate::python) fn max(self, other: Self) -> Self {
+        Self { bound: self.bound.max(other.bound) }
+    }
+
+    /// Runs `f` where there is enough stack to parse the text, to walk over it and to drop what came of it.
+    pub(in crate::python) fn with_stack<R>(self, f: impl FnOnce() -> R) -> R {
+        let bytes = STACK_BYTES + self.bound.min(MAX_DAMAGED) * LEVEL_BYTES;
+        stacker::maybe_grow(bytes, bytes, f)
+    }
 }
 
 /// How many levels a syntax tree of the text can have at most: every level takes an operator, a bracket or a keyword.

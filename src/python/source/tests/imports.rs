@@ -54,6 +54,8 @@ fn calls() {
             ("__import__('a', globals(), locals(), ['x', 'y'], 0)", "Call a{x,y}"),
             ("__import__('a', fromlist=['x'], level=1)", "Call .a{x}"),
             ("__import__('', globals(), level=1, fromlist=['x'])", "Call .{x}"),
+            ("__import__('a.b', fromlist=[''])", "Call a.b"),
+            ("__import__('__main__')", ""),
             ("__import__('a', level=2)", "Call ..a"),
             ("def __import__(x): pass\n__import__('a')", ""),
             ("import runpy\nrunpy.run_module('a.b')", "runpy Call a.b{__main__}"),
