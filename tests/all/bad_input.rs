@@ -409,8 +409,8 @@ fn strategy_yaml_that_decides_nothing() {
         project.write("strategy.yaml", text);
         let captured = project.run(["capture", "strategy.py", "--run", &format!("bad-{n}"), "--json"]).expect(3);
         assert!(captured.stderr.contains("strategy.yaml decides nothing"), "{n}: {}", captured.stderr);
-        assert_eq!(captured.json()["files"], 1, "{n}");
-        assert_eq!(captured.json()["tracked_by"], "entry_point_only");
+        assert_eq!(captured.json()["files"], 3, "{n}");
+        assert_eq!(captured.json()["tracked_by"], "imports");
     }
     project.write("strategy.yaml", b"files: [\xff]\n");
     project.run(["capture", "strategy.py"]).expect(3);

@@ -197,6 +197,7 @@ fn capture_json() {
     let captured = json_of(&project, &arguments);
     let fields = [
         "bytes",
+        "data",
         "entry_point",
         "files",
         "left_out",
@@ -304,27 +305,108 @@ fn a_strategy_yaml_that_asks_for_what_is_not_there() {
     warning: [folder]/project/strategy.yaml: nothing matches "no/*.ini"
     warning: [folder]/project/strategy.yaml: leads out of the project: "../up.py"
     warning: [folder]/project/strategy.yaml: an absolute path is not taken: "/etc/passwd"
+    warning: The run uses files that strategy.yaml does not list: momentum/__init__.py
     "#);
     assert_eq!(paths(&project, "first"), ["momentum/signal.py", "strategy.py", "strategy.yaml"]);
-    assert_eq!(json_of(&project, &["show", "first"])["warnings"].as_array().map(Vec::len), Some(4));
+    assert_eq!(json_of(&project, &["show", "first"])["warnings"].as_array().map(Vec::len), Some(5));
     project.write("strategy.yaml", "files: [\n");
     let captured = project.run(["capture", "strategy.py", "--json"]).expect(3);
     assert!(captured.stderr.contains("strategy.yaml decides nothing: not valid YAML"), "{}", captured.stderr);
-    assert_eq!((&captured.json()["tracked_by"], &captured.json()["files"]), (&json!("entry_point_only"), &json!(1)));
+    assert_eq!((&captured.json()["tracked_by"], &captured.json()["files"]), (&json!("imports"), &json!(3)));
 }
 
 #[test]
-fn capture_of_an_entry_alone_says_so() {
+fn capture_of_an_entry_follows_its_imports() {
     let project = Project::with_code();
-    let captured = project.run(["capture", "momentum/signal.py", "--run", "first", "--quiet"]).expect(0);
-    assert_snapshot!(captured.stderr, @"warning: Only momentum/signal.py itself is tracked: list the other files of this run in a strategy.yaml beside it");
-    assert_eq!(captured.stdout, "");
-    assert_eq!(paths(&project, "first"), ["momentum/signal.py"]);
+    project.write("strategy.py", "import momentum, not_there\nopen('long.csv')\nopen('short.csv')\n");
+    project.write("short.csv", "1\n");
+    project.write("long.csv", "1\n".repeat(1 << 20));
+    let captured = project.run(["capture", "strategy.py", "--run", "first", "--json"]).expect(0);
+    assert!(captured.stderr.contains("would look: not_there ("), "{}", captured.stderr);
+    let expected = ["momentum/__init__.py", "momentum/signal.py", "short.csv", "strategy.py"];
+    assert_eq!(paths(&project, "first"), expected);
+    let captured = captured.json();
+    assert_eq!(captured["tracked_by"], "imports");
     let shown = json_of(&project, &["show", "first"]);
-    assert_eq!(
-        (&shown["tracked_by"], &shown["entry_point"]["path"]),
-        (&json!("entry_point_only"), &json!("momentum/signal.py"))
+    assert_eq!(shown["entry_point"]["path"], "strategy.py");
+    let id = runsnap::id::ObjectId::of("1\n".repeat(1 << 20).as_bytes()).to_string();
+    assert_eq!(shown["data"], json!([{"path": "long.csv", "bytes": 2 << 20, "id": id}]));
+    assert_eq!(captured["data"], shown["data"]);
+    // With what it did not find before, and with a higher limit.
+    project.write("not_there.py", "");
+    let captured = project.run(["capture", "strategy.py", "--run", "second", "--data-limit", "3MB", "--quiet"]).expect(0);
+    assert_eq!((captured.stdout.as_str(), captured.stderr.as_str()), ("", ""));
+    assert_eq!(paths(&project, "second").len(), 6);
+}
+
+#[test]
+fn detect_tells_what_is_tracked_and_why() {
+    let project = Project::with_code();
+    project.write(
+        "strategy.py",
+        "import momentum\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import types_only\n\
+         def plot():\n    import plots\nopen('prices.csv')\nimport gone_away\n",
     );
+    for file in ["types_only.py", "plots.py", "prices.csv", "other.py"] {
+        project.write(file, "");
+    }
+    let detected = project.run(["detect", "strategy.py"]).expect(0).stdout;
+    let (head, tree) = detected.split_once("\n\n").expect("two parts");
+    assert!(head.starts_with("entry point  strategy.py, script\nproject      "), "{head}");
+    assert_snapshot!(tree, @r"
+    strategy.py
+      momentum/__init__.py  (import, line 1)
+        momentum/signal.py  (import, line 1)
+      plots.py  (import, line 6, in a function)
+      prices.csv  (data, line 7)
+
+    5 files
+
+    read by type checkers alone:
+      types_only.py
+
+    imported, but not found:
+      gone_away, strategy.py:8
+    ");
+    let json = json_of(&project, &["detect", "strategy.py"]);
+    let signal = json["files"].as_array().expect("a list").iter().find(|f| f["path"] == "momentum/signal.py");
+    let expected = json!({
+        "path": "momentum/signal.py", "reason": "import", "certainty": "certain", "module": "momentum.signal",
+        "by": {"path": "momentum/__init__.py", "line": 1},
+    });
+    assert_eq!(signal, Some(&expected));
+    let entry = json_of(&project, &["detect", "--entry-only", "-m", "momentum.signal"]);
+    assert_eq!(entry.get("files"), None);
+    assert_eq!((&entry["entry_point"]["kind"], &entry["entry_point"]["module"]), (&json!("module"), &json!("momentum.signal")));
+    project.run(["detect", "-m", "no.such"]).expect_line(2, &["No module no.such"]);
+    project.run(["detect", "gone.py"]).expect_line(1, &["gone.py"]);
+    project.run(["detect"]).expect_line(2, &["Name a program"]);
+    project.run(["detect", "strategy.py", "--python", "no/such/python"]).expect_line(1, &["no/such/python"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_running_process_is_captured() {
+    use std::io::BufRead as _;
+    let project = Project::with_code();
+    project.write("strategy.py", "import momentum, sys\nprint('runs', flush=True)\nsys.stdin.read()\n");
+    let mut running = std::process::Command::new("python3")
+        .arg("strategy.py")
+        .current_dir(project.root())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("python3 starts");
+    let mut line = String::new();
+    let output = running.stdout.take().expect("piped");
+    std::io::BufReader::new(output).read_line(&mut line).expect("it says that it runs");
+    let captured = json_of(&project, &["capture", "--pid", &running.id().to_string(), "--run", "first"]);
+    drop(running.stdin.take());
+    running.wait().expect("it ends");
+    let entry_point = json!({"path": "strategy.py", "kind": "script", "found_by": "process", "confidence": 1.0});
+    assert_eq!(captured["entry_point"], entry_point);
+    assert_eq!(paths(&project, "first"), ["momentum/__init__.py", "momentum/signal.py", "strategy.py"]);
+    project.run(["capture", "--pid", "0"]).expect_line(1, &["0"]);
 }
 
 /// A private key's beginning, in two pieces: this file holds none.

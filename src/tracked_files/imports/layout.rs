@@ -1,11 +1,15 @@
 //! Under which paths a snapshot has the files of a run: those of the project under their own, all others below a label.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::{Component, Path, PathBuf};
 
 use crate::python::import_system::listing::split_archive;
 use crate::store::OUTSIDE_FOLDER;
 use crate::tracked_path::TrackedPath;
+
+/// Links on the way to one file; Linux follows as many.
+const MAX_LINKS: usize = 40;
 
 /// Where a file is, and where the snapshot has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,33 +80,44 @@ impl Layout {
     /// path; what others lead to is kept in their place.
     fn inside(&self, relative: &Path) -> Option<Placed> {
         let mut links = Vec::new();
-        let mut relative = relative.to_owned();
-        // A link may lead to a path with further links; one that leads to itself is not there for Python either.
-        for _ in 0..40 {
-            let link = relative.ancestors().collect::<Vec<_>>().into_iter().rev().find(|part| {
-                !part.as_os_str().is_empty() && self.root.join(part).is_symlink()
-            });
-            let Some(link) = link.map(Path::to_owned) else {
-                let tracked = TrackedPath::from_path(&relative)?;
-                return Some(Placed { tracked, disk: self.root.join(&relative), links });
+        let mut done = self.root.clone();
+        let mut waiting = parts_of(relative);
+        while let Some(part) = waiting.pop() {
+            if part == ".." {
+                done.pop();
+                continue;
+            }
+            let here = done.join(&part);
+            let Some(target) = here.read_link().ok().filter(|_| here.is_symlink()) else {
+                done = here;
+                continue;
             };
-            let rest = relative.strip_prefix(&link).ok()?.to_owned();
-            let full = self.root.join(&link);
-            let target = full.parent()?.canonicalize().ok()?.join(full.read_link().ok()?);
-            let (folder, name) = (target.parent()?.canonicalize().ok()?, target.file_name()?.to_owned());
-            match folder.join(name).strip_prefix(&self.root) {
-                Ok(inner) => {
-                    links.push((TrackedPath::from_path(&link)?, full));
-                    relative = if rest.as_os_str().is_empty() { inner.to_owned() } else { inner.join(rest) };
+            let tracked = TrackedPath::from_path(here.strip_prefix(&self.root).ok()?)?;
+            if here.canonicalize().ok()?.starts_with(&self.root) {
+                if links.len() == MAX_LINKS {
+                    return None;
                 }
-                Err(_) => {
-                    let disk = self.root.join(&relative).canonicalize().ok()?;
-                    return Some(Placed { tracked: TrackedPath::from_path(&relative)?, disk, links });
+                links.push((tracked, here));
+                if target.is_absolute() {
+                    done = PathBuf::from("/");
                 }
+                waiting.extend(parts_of(&target));
+            } else {
+                let rest: PathBuf = waiting.iter().rev().collect();
+                let path = here.join(rest);
+                let tracked = TrackedPath::from_path(path.strip_prefix(&self.root).ok()?)?;
+                return Some(Placed { tracked, disk: path.canonicalize().ok()?, links });
             }
         }
-        None
+        let tracked = TrackedPath::from_path(done.strip_prefix(&self.root).ok()?)?;
+        Some(Placed { tracked, disk: done, links })
     }
+}
+
+/// The parts of a path, the last first; without that of an absolute one's beginning.
+fn parts_of(path: &Path) -> Vec<OsString> {
+    let is_part = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
+    path.components().filter(is_part).map(|part| part.as_os_str().to_owned()).rev().collect()
 }
 
 #[cfg(all(test, unix))]
