@@ -71,7 +71,7 @@ pub fn look(proc: &Path, pid: u32) -> Result<Snapshot> {
         return Err(unclear(pid, "has no command line, as those of the kernel have none"));
     }
     let variables = words(&read(proc, pid, "environ")?);
-    let variables: Variables = variables.iter().filter_map(|word| variable(word)).collect();
+    let variables: Variables = variables.iter().filter_map(variable).collect();
     let folder = folder(proc, pid)?;
     let resolved = link(proc, pid, "exe")?;
     let command = parse_in(&argv, &folder, &variables);

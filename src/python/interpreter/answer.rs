@@ -148,7 +148,7 @@ impl Answer {
 
     /// What most interpreters would say, where there is none to be asked.
     pub fn of_no_interpreter() -> Self {
-        let texts = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let texts = |names: &str| names.split_whitespace().map(str::to_owned).collect();
         let none = || SaidPath(String::new());
         Self {
             version: defaults::VERSION,
@@ -165,7 +165,7 @@ impl Answer {
             user_base: none(),
             user_site: none(),
             home: none(),
-            extension_suffixes: texts(defaults::EXTENSION_SUFFIXES),
+            extension_suffixes: defaults::EXTENSION_SUFFIXES.iter().map(|&suffix| suffix.to_owned()).collect(),
             built_in: texts(defaults::BUILT_IN),
             loaded_at_start: texts(defaults::LOADED_AT_START),
             standard_names: texts(defaults::STANDARD_NAMES),

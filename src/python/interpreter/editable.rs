@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::literals::{Literal, assigned, calls, last_call};
+use super::literals::{Literal, assigned, calls, last_call, last_call_within};
 use crate::python::interpreter::read_limited;
 
 /// A longer finder is not read. It has a line for each module at most.
@@ -64,6 +64,10 @@ pub fn read_finder(module: &Path, folder: &Path, suffixes: &[String]) -> Option<
     if name.starts_with("_editable_impl_") {
         return Some(editables(&text));
     }
+    // Newer versions of meson-python make the finder in a function.
+    if let Some(arguments) = last_call_within(&text, "MesonpyMetaFinder") {
+        return meson_python(&arguments);
+    }
     let arguments = last_call(&text, "install")?;
     meson_python(&arguments).or_else(|| scikit_build_core(&arguments, folder))
 }
@@ -97,7 +101,7 @@ fn editables(text: &str) -> Editable {
 
 /// `install({module: source}, {module: file in the folder of packages}, ...)`.
 fn scikit_build_core(arguments: &[Literal], folder: &Path) -> Option<Editable> {
-    let [sources @ Literal::Mapping(_), installed @ Literal::Mapping(_), ..] = arguments else { return None };
+    let [sources @ Literal::Mapping(_), installed @ Literal::Mapping(_), others @ ..] = arguments else { return None };
     let mut found = Editable::default();
     for (name, path) in installed.entries() {
         found.map(name, folder.join(path.text()?));
@@ -105,7 +109,14 @@ fn scikit_build_core(arguments: &[Literal], folder: &Path) -> Option<Editable> {
     for (name, path) in sources.entries() {
         found.map(name, path.text()?.into());
     }
-    found.first = found.modules.keys().cloned().collect();
+    // Newer versions tell the folders of all packages, of those without an `__init__` as well.
+    for (name, folders) in others.first().into_iter().flat_map(Literal::entries) {
+        if !found.modules.contains_key(name) {
+            let folders = folders.texts().into_iter().map(|path| folder.join(path));
+            found.namespaces.insert(name.to_owned(), folders.collect());
+        }
+    }
+    found.first = found.modules.keys().chain(found.namespaces.keys()).cloned().collect();
     Some(found)
 }
 
@@ -194,6 +205,14 @@ mod tests {
         let found = read_finder(&finder, root, &[]).expect("known");
         assert_eq!(modules(&found, root), rows(&[("y", "/p/y"), ("y.c", "y/c.so"), ("y.z", "/p/y/z.py")]));
         assert_eq!(found.first.len(), 3);
+        let finder = root.join("_editable_skbc_z.py");
+        write(
+            &finder,
+            "\n\ninstall({'z': '/p/z/__init__.py'}, {}, {'z': ['/p/z'], 'z.n': ['/p/z/n', 'z/n']}, ['z'], None, False)\n",
+        );
+        let found = read_finder(&finder, root, &[]).expect("known");
+        assert_eq!(modules(&found, root), rows(&[("z", "/p/z")]));
+        assert_eq!(found.namespaces.get("z.n"), Some(&vec!["/p/z/n".into(), root.join("z/n")]));
     }
 
     #[test]
@@ -220,6 +239,18 @@ mod tests {
                 rows(&[("w", "/p/w"), ("w.a", "/p/w/a.py"), ("w.c", "/b/w/c.cpython-312.so")])
             );
         }
+        let finder = root.join("_w_editable_loader.py");
+        let build = root.join("build");
+        let text =
+            "class MesonpyMetaFinder(MetaPathFinder):\n    pass\n\ndef init():\n    finder = MesonpyMetaFinder(\n";
+        write(
+            &finder,
+            &format!(
+                "{text}        'w',\n        {{'w'}},\n        '{}',\n        ['ninja'],\n        False,\n    )\n",
+                build.display()
+            ),
+        );
+        assert_eq!(read_finder(&finder, root, &[]).expect("known").modules.len(), 3);
         assert_eq!(read_finder(&root.join("none_editable.py"), root, &[]), None);
     }
 }

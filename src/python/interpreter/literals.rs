@@ -206,6 +206,11 @@ pub fn last_call(text: &str, name: &str) -> Option<Vec<Literal>> {
     arguments(text.get(begin + name.len()..)?)
 }
 
+/// The arguments of the last call of a name anywhere in a text, if all of them are literals.
+pub fn last_call_within(text: &str, name: &str) -> Option<Vec<Literal>> {
+    arguments(text.get(text.rfind(&format!("{name}("))? + name.len()..)?)
+}
+
 /// The arguments of each call of a name at the beginning of a line, where all of them are literals.
 pub fn calls(text: &str, name: &str) -> Vec<Vec<Literal>> {
     let open = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('('));

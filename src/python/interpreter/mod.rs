@@ -280,8 +280,11 @@ fn without_python(conditions: Vec<PathBuf>) -> Interpreter {
 
 /// Each path, and what it resolves to where that is another.
 fn with_resolved(paths: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
-    let mut all = Vec::new();
+    let mut all: Vec<PathBuf> = Vec::new();
     for path in paths {
+        if all.contains(&path) {
+            continue;
+        }
         let resolved = path.canonicalize().ok();
         for path in [Some(path), resolved].into_iter().flatten() {
             if !all.contains(&path) {

@@ -184,6 +184,17 @@ fn every_python_of_this_machine_agrees() {
         }
         let root = setup.root();
         let interpreter = assert_same_path(&python, &[], Flags::default(), &setup.variables(&[]), &root);
+        for options in [&["--system-site-packages"][..], &[]] {
+            let environment = root.join(format!("e{}{}", options.len(), python.to_string_lossy().replace('/', "_")));
+            let mut made = Command::new(&python);
+            made.args(["-m", "venv", "--without-pip"]).args(options).arg(&environment);
+            // A distribution may have left the module out.
+            if made.output().expect("Python runs").status.success() {
+                let own = environment.join("bin/python");
+                setup.write(site_packages(&environment, &own).join("a.pth"), "../../..\n");
+                assert_same_path(&own, &[], Flags::default(), &setup.variables(&[]), &root);
+            }
+        }
         // Neither what is loaded nor what is in the executable is known better elsewhere.
         let program = "import sys; print('\\n'.join(sys.builtin_module_names)); print('|'); print('\\n'.join(sys.modules)); \
                        print('|'); print('\\n'.join(getattr(sys, 'stdlib_module_names', ['os', 'json', '_json', 'math'])))";
