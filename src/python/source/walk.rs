@@ -13,7 +13,7 @@ use super::lines::Lines;
 use super::place::Place;
 use super::scopes::Scopes;
 use super::when::Conditions;
-use super::{Base, FileUse, How, Import, NamedFile, Scan, Target, When, calls, escapes, files, search_path};
+use super::{Base, FileUse, How, Import, NamedFile, Scan, Target, When, calls, files, search_path};
 
 /// Levels of the tree that are looked at: nothing real comes close, and stack is limited.
 const MAX_DEPTH: usize = 400;
@@ -298,8 +298,7 @@ impl<'w, 'a> Walker<'w, 'a> {
                     }
                 });
             }
-            Stmt::IpyEscapeCommand(command) => escapes::command(self, command.kind, &command.value, command.range),
-            Stmt::TypeAlias(_) => {}
+            Stmt::TypeAlias(_) | Stmt::IpyEscapeCommand(_) => {}
             _ => {
                 search_path::statement(self, stmt);
                 if self.function_depth == 0 {
@@ -367,7 +366,6 @@ impl<'w, 'a> Walker<'w, 'a> {
                 self.under(self.conditions.maybe(), |walker| visitor::walk_expr(walker, expr));
                 self.scopes.leave();
             }
-            Expr::IpyEscapeCommand(command) => escapes::command(self, command.kind, &command.value, command.range),
             _ => visitor::walk_expr(self, expr),
         }
     }
