@@ -3,7 +3,7 @@
 //! Commands of IPython are understood: what `%run`, `!python` and their like load is in the scan like any import or
 //! file. `%cd` is not followed.
 
-use std::borrow::Cow;
+mod cell;
 
 use ruff_python_parser::{Mode, ParseOptions, parse_cells_unchecked};
 use ruff_text_size::{TextRange, TextSize};
@@ -16,38 +16,13 @@ const MAX_BYTES: usize = 64 << 20;
 /// And so is more code.
 const MAX_SOURCE_BYTES: usize = 16 << 20;
 
-/// Cell magics whose body is Python that runs.
-const KEPT_BODIES: &[&str] = &[
-    "time",
-    "timeit",
-    "capture",
-    "prun",
-    "python",
-    "python3",
-    "memit",
-    "mprun",
-    "lprun",
-    "debug",
-    "pyinstrument",
-    "snakeviz",
-    "heat",
-    "scalene",
-    "px",
-    "autopx",
-    "skip",
-    "notify",
-    "wandb",
-    "mlflow_run",
-    "measure_energy",
-    "cache",
-];
-
 /// A notebook as one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notebook {
     /// Its code cells.
     pub cells: Vec<Cell>,
-    /// The text of all of them; where a cell is not Python, its lines are empty.
+    /// The text of all of them. IPython's commands are the calls that IPython makes of them; where a cell is not
+    /// Python, its lines are empty.
     pub source: String,
 }
 
@@ -78,7 +53,7 @@ impl Notebook {
         let mut depth = Depth::default();
         for cell in &self.cells {
             let text = self.source.get(cell.range.to_std_range()).unwrap_or_default();
-            match Depth::of(text, Mode::Ipython) {
+            match Depth::of(text, Mode::Module) {
                 Ok(own) => depth = depth.max(own),
                 Err(refused) => {
                     let problem = Problem { line: cell.first_line, ..refused };
@@ -87,7 +62,7 @@ impl Notebook {
             }
         }
         depth.with_stack(|| {
-            let options = ParseOptions::from(Mode::Ipython);
+            let options = ParseOptions::from(Mode::Module);
             let parsed = parse_cells_unchecked(&self.source, self.cells.iter().map(|cell| cell.range), &options);
             let mut scan = Walker::new(&lines, target, &parsed.syntax().body).walk(&parsed.syntax().body);
             scan.problem = parsed
@@ -171,7 +146,7 @@ pub fn source_of(bytes: &[u8]) -> Result<Notebook, String> {
         };
         let own = cell.metadata.get("vscode").and_then(|own| own.get("languageId")?.as_str().map(str::to_owned));
         let is_ours = own.or(cell.language).is_none_or(|language| is_python(&language));
-        let text = if is_ours { python_of(&text) } else { Cow::Owned(blank(&text)) };
+        let text = if is_ours { cell::python_of(&text) } else { cell::blank(&text) };
         if notebook.source.len() + text.len() > MAX_SOURCE_BYTES {
             return Err(format!("over {MAX_SOURCE_BYTES} bytes of code"));
         }
@@ -198,22 +173,6 @@ fn lines_of(text: &str) -> u32 {
     // The end that follows goes with a `\r` before it.
     let end = TextSize::try_from(text.len() + 1).unwrap_or_default();
     Lines::new(&format!("{text}\n")).of(end) - 1
-}
-
-/// The text of a cell with what is not Python taken out, line by line.
-fn python_of(text: &str) -> Cow<'_, str> {
-    let start = text.len() - text.trim_start().len();
-    let Some(magic) = text.get(start..).and_then(|rest| rest.strip_prefix("%%")) else { return Cow::Borrowed(text) };
-    let end = magic.find(['\n', '\r']).unwrap_or(magic.len());
-    let (line, body) = magic.split_at_checked(end).unwrap_or((magic, ""));
-    let name = line.split_whitespace().next().unwrap_or_default();
-    let body = if KEPT_BODIES.contains(&name) { body.to_owned() } else { blank(body) };
-    Cow::Owned(format!("{}{body}", blank(text.get(..start).unwrap_or_default())))
-}
-
-/// The line ends of a text.
-fn blank(text: &str) -> String {
-    text.chars().filter(|c| matches!(c, '\n' | '\r')).collect()
 }
 
 #[cfg(test)]

@@ -86,7 +86,14 @@ fn commands_of_ipython_are_followed() {
         ("%%python\nimport a", "1:2 a"),
         ("if x:\n    %run a.py", "1:2 Code a.py"),
         ("%run a.py \\\n  --x\nimport b", "1:3 b, 1:1 Code a.py"),
-        ("import a; a?", "1:1 a"),
+        ("import a; x = 1\na?", "1:1 a"),
+        ("x = '''\n%run no.py\n'''\n%run a.py", "1:4 Code a.py"),
+        ("x = (1\n%run\n)\nimport b", "1:4 b"),
+        ("x = 5 \\\n% 3\nimport b", "1:3 b"),
+        ("x = \"it's\" # it's\n!python a.py", "1:2 Code a.py"),
+        ("!echo \"it's\nimport b", "1:2 b"),
+        ("get_ipython().run_line_magic('run', 'a.py')", "1:1 Code a.py"),
+        ("get_ipython().system('python a.py')", "1:1 Code a.py"),
     ] {
         assert_eq!(said(&[cell]), expected, "{cell}");
     }
@@ -157,6 +164,12 @@ fn what_is_no_notebook_of_python_is_refused_with_the_reason() {
     let deep = notebook_of(&[&format!("x = {}", "(".repeat(100_000))]);
     let (scan, _) = scan(&bytes(&deep), &target()).expect("a notebook");
     assert!(scan.problem.is_some_and(|problem| problem.message.contains("nested too deeply")));
+}
+
+#[test]
+fn damaged_brackets_before_a_command_are_read() {
+    let cell = "x[ b, 3\nopen`'x')\n?o\n%x\n!y = %z";
+    assert!(scan(&bytes(&notebook_of(&[cell])), &target()).expect("a notebook").0.problem.is_some());
 }
 
 proptest! {

@@ -1,30 +1,51 @@
-//! IPython's commands: `%run`, `%load_ext`, `!python` and their like.
+//! IPython's commands: `%run`, `%load_ext`, `!python` and their like, as the calls that IPython makes of them. A script
+//! that was exported from a notebook has them written out.
 
-use ruff_python_ast::IpyEscapeKind;
-use ruff_text_size::TextRange;
+use ruff_python_ast::{self as ast, Expr};
+use ruff_text_size::{Ranged, TextRange};
 
 use super::commands::note;
+use super::evaluate::argument;
 use super::place::{Place, has_extension};
 use super::shell::{Runs, Word, commands, runs};
 use super::walk::Walker;
 use super::{FileUse, How};
 
-/// Notes what a command loads.
-pub(super) fn command(walker: &mut Walker<'_, '_>, kind: IpyEscapeKind, value: &str, range: TextRange) {
-    match kind {
-        IpyEscapeKind::Shell | IpyEscapeKind::ShCap => shell(walker, value, range),
-        IpyEscapeKind::Magic | IpyEscapeKind::Magic2 => {
-            let (name, rest) = value.trim_start().split_once(char::is_whitespace).unwrap_or((value.trim(), ""));
-            match name {
-                "run" => run(walker, rest, range),
-                "load" | "loadpy" => load(walker, rest, range),
-                "load_ext" | "reload_ext" => extension(walker, rest.trim(), range),
-                "sx" | "system" => shell(walker, rest, range),
-                // The line itself is the statement that is timed.
-                "time" | "timeit" | "prun" | "memit" | "mprun" | "lprun" => timed(walker, rest, range),
-                _ => {}
-            }
-        }
+/// Notes what a command loads; false where the call is none.
+pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) -> bool {
+    if !matches!(last, "run_line_magic" | "magic" | "system" | "getoutput") {
+        return false;
+    }
+    let Expr::Attribute(method) = call.func.as_ref() else { return false };
+    let Expr::Call(shell_of) = method.value.as_ref() else { return false };
+    if !matches!(walker.qualified(&shell_of.func).as_deref(), Some("builtins.get_ipython" | "IPython.get_ipython")) {
+        return false;
+    }
+    let text = |at| argument(call, at, &[]).and_then(|text| walker.evaluator().text_of(text));
+    let Some(first) = text(0) else { return true };
+    let second = text(1).unwrap_or_default();
+    match last {
+        "run_line_magic" => magic(walker, &first, &second, call.range()),
+        "magic" => line(walker, &first, call.range()),
+        _ => shell(walker, &first, call.range()),
+    }
+    true
+}
+
+/// A magic with what follows it, as it was typed behind the `%`.
+fn line(walker: &mut Walker<'_, '_>, line: &str, range: TextRange) {
+    let (name, rest) = line.trim_start().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
+    magic(walker, name, rest, range);
+}
+
+fn magic(walker: &mut Walker<'_, '_>, name: &str, rest: &str, range: TextRange) {
+    match name {
+        "run" => run(walker, rest, range),
+        "load" | "loadpy" => load(walker, rest, range),
+        "load_ext" | "reload_ext" => extension(walker, rest.trim(), range),
+        "sx" | "system" => shell(walker, rest, range),
+        // The line itself is the statement that is timed.
+        "time" | "timeit" | "prun" | "memit" | "mprun" | "lprun" => timed(walker, rest, range),
         _ => {}
     }
 }
@@ -99,9 +120,9 @@ fn extension(walker: &mut Walker<'_, '_>, module: &str, range: TextRange) {
 }
 
 /// `%time run(x)` is an expression like any other, but for its place; what `%time %run x.py` runs is what matters.
-fn timed(walker: &mut Walker<'_, '_>, line: &str, range: TextRange) {
-    match line.trim_start().split_at_checked(1) {
-        Some(("%", inner)) if inner.starts_with("run") => command(walker, IpyEscapeKind::Magic, inner, range),
+fn timed(walker: &mut Walker<'_, '_>, timed: &str, range: TextRange) {
+    match timed.trim_start().split_at_checked(1) {
+        Some(("%", inner)) if inner.starts_with("run ") => line(walker, inner, range),
         Some(("!", inner)) => shell(walker, inner, range),
         _ => {}
     }

@@ -16,13 +16,16 @@ mod files;
 mod format;
 mod lines;
 mod nesting;
+mod path_calls;
 mod place;
 mod readers;
 mod resources;
 mod scopes;
 mod search_path;
 mod shell;
+mod strings;
 mod walk;
+mod when;
 
 use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
 

@@ -12,53 +12,11 @@ use super::exports::Exports;
 use super::lines::Lines;
 use super::place::Place;
 use super::scopes::Scopes;
-use super::{Base, FileUse, How, Import, NamedFile, Scan, Target, When, calls, escapes, files, search_path};
+use super::when::Conditions;
+use super::{Base, FileUse, How, Import, NamedFile, Scan, Target, When, calls, files, search_path};
 
 /// Levels of the tree that are looked at: nothing real comes close, and stack is limited.
 const MAX_DEPTH: usize = 400;
-
-/// The conditions that a place in a source stands under.
-#[derive(Debug, Clone, Copy, Default)]
-struct Conditions {
-    conditional: bool,
-    main_only: bool,
-    lazy: bool,
-    type_only: bool,
-    never: bool,
-}
-
-impl Conditions {
-    fn when(self) -> When {
-        match self {
-            Self { never: true, .. } => When::Never,
-            Self { type_only: true, .. } => When::TypeOnly,
-            Self { lazy: true, .. } => When::Lazy,
-            Self { main_only: true, .. } => When::MainOnly,
-            Self { conditional: true, .. } => When::Conditional,
-            _ => When::Always,
-        }
-    }
-
-    fn maybe(self) -> Self {
-        Self { conditional: true, ..self }
-    }
-
-    /// Where a test is true, and where it is not.
-    fn branches(self, verdict: Verdict) -> (Self, Self) {
-        let never = Self { never: true, ..self };
-        let type_only = Self { type_only: true, ..self };
-        let main_only = Self { main_only: true, ..self };
-        match verdict {
-            Verdict::Known(true) => (self, never),
-            Verdict::Known(false) => (never, self),
-            Verdict::TypeChecking(true) => (type_only, self),
-            Verdict::TypeChecking(false) => (self, type_only),
-            Verdict::Main(true) => (main_only, self.maybe()),
-            Verdict::Main(false) => (self.maybe(), main_only),
-            Verdict::Unknown => (self.maybe(), self.maybe()),
-        }
-    }
-}
 
 /// Walks over one source.
 pub(in crate::python) struct Walker<'w, 'a> {
@@ -340,8 +298,7 @@ impl<'w, 'a> Walker<'w, 'a> {
                     }
                 });
             }
-            Stmt::IpyEscapeCommand(command) => escapes::command(self, command.kind, &command.value, command.range),
-            Stmt::TypeAlias(_) => {}
+            Stmt::TypeAlias(_) | Stmt::IpyEscapeCommand(_) => {}
             _ => {
                 search_path::statement(self, stmt);
                 if self.function_depth == 0 {
@@ -409,7 +366,6 @@ impl<'w, 'a> Walker<'w, 'a> {
                 self.under(self.conditions.maybe(), |walker| visitor::walk_expr(walker, expr));
                 self.scopes.leave();
             }
-            Expr::IpyEscapeCommand(command) => escapes::command(self, command.kind, &command.value, command.range),
             _ => visitor::walk_expr(self, expr),
         }
     }
