@@ -144,8 +144,22 @@ impl RunId {
 /// Never in practice: only a system without any source of randomness makes it fail.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the operating system has a source of randomness");
+    fill(&mut bytes).expect("the operating system has a source of randomness");
     bytes
+}
+
+/// Asks the kernel itself: the crate for all systems looks among shared libraries for the function that does it, and without any
+/// it opens two devices.
+#[cfg(target_os = "linux")]
+fn fill(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
+    let filled = rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty());
+    // Some bytes may be all that it gives, where there are many to give.
+    if filled == Ok(bytes.len()) { Ok(()) } else { getrandom::fill(bytes) }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn fill(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
+    getrandom::fill(bytes)
 }
 
 /// Sixteen random hexadecimal digits, for the name of a new file.

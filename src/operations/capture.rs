@@ -10,13 +10,16 @@ use super::current_tree::take_current;
 use super::run_folder;
 pub use super::target::Target;
 use super::target::Tracked;
-use super::tree_state::TreeState;
+use super::tree_state::stamp::Horizon;
+use super::tree_state::{TreeLook, TreeState};
 use crate::entry_point::EntryPoint;
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, RunId};
 use crate::progress::Progress;
-use crate::run_record::{DataFile, LeftOut, RunFolder, RunRecord, RunStart, StatusOf, TrackedBy, check_label, check_name, now};
-use crate::store::Store;
+use crate::run_record::{
+    DataFile, LeftOut, RunFolder, RunRecord, RunStart, StatusOf, TrackedBy, check_label, check_name, now,
+};
+use crate::store::{Store, Writer};
 
 /// How to capture it.
 #[derive(Debug, Clone)]
@@ -111,16 +114,12 @@ pub fn capture_unless(
 ) -> Result<Option<Captured>> {
     check_run(options.name.as_deref(), options.sweep.as_deref(), &options.tags)?;
     let tracked = Tracked::find(store, &options.target, options.include_secrets)?;
-    let mut writer = store.writer()?;
-    if let Some(name) = &options.name
-        && store.is_name_taken(name)?
-    {
-        return Err(Error::NameInUse { name: name.clone() });
-    }
-    let before = TreeState::load(store, &tracked.state_path);
+    let mut before = TreeState::load(store, &tracked.state_path);
     let kept = before.as_ref().map(TreeState::summary);
     let time = now();
-    let current = take_current(&mut writer, &tracked, before, None, progress)?;
+    let (writer, look) = begin(store, options.name.as_deref(), &tracked, before.as_mut());
+    let mut writer = writer?;
+    let current = take_current(&mut writer, &tracked, before, look, progress)?;
     if unwanted == Some(current.state.snapshot) {
         return Ok(None);
     }
@@ -185,11 +184,43 @@ pub fn capture_unless(
     Ok(Some(captured))
 }
 
+/// Takes a writer, sees that the name is free, and looks at the tree meanwhile.
+fn begin<'s>(
+    store: &'s Store,
+    name: Option<&str>,
+    tracked: &Tracked,
+    state: Option<&mut TreeState>,
+) -> (Result<Writer<'s>>, Option<TreeLook>) {
+    let take_writer = || {
+        let writer = store.writer()?;
+        match name {
+            Some(name) if store.is_name_taken(name)? => return Err(Error::NameInUse { name: name.to_owned() }),
+            _ => {}
+        }
+        // It is asked for soon. Who cannot list it then is told why.
+        let _ = store.catalog().listed();
+        Ok(writer)
+    };
+    match state.filter(|_| !tracked.is_entry()) {
+        Some(state) => {
+            let (look, writer) = state.look_beside(&tracked.root, Horizon::now(&tracked.root), take_writer);
+            (writer, Some(look))
+        }
+        None => (take_writer(), None),
+    }
+}
+
 /// Notes the packs that a capture has written, and merges some if there are enough.
 pub(super) fn after_new_packs(store: &Store, new: &[String], state: &mut TreeState) -> Result<()> {
     store.catalog().forget_listing();
     state.add_packs(store, new)?;
-    state.replace_packs(&store.merge_packs_step()?);
+    // Only a cache: a capture does without it.
+    let _ = store.catalog().keep_keys();
+    let merged = store.merge_packs_step()?;
+    if !merged.replaced.is_empty() {
+        let _ = store.catalog().keep_keys();
+    }
+    state.replace_packs(&merged);
     Ok(())
 }
 

@@ -140,15 +140,13 @@ fn take_changed(
     let (seen, statuses) = (std::mem::take(&mut taking.seen), std::mem::take(&mut taking.statuses));
     let mut renewed = Vec::new();
     for seen in seen {
-        let place = state.files.binary_search_by(|file| file.path.cmp(&seen.path));
+        let taken = seen.taken.clone();
         // Only files of the state were read.
-        let Some((place, file)) = place.ok().and_then(|place| Some((place, state.files.get_mut(place)?))) else {
-            continue;
-        };
-        if file.taken != seen.taken {
+        if let Some((place, before)) = state.renew_file(seen)
+            && before != taken
+        {
             renewed.push(place);
         }
-        *file = seen;
     }
     if renewed.is_empty() {
         writer.found_durable();
@@ -267,6 +265,6 @@ fn take_all(
         _ => packs_now(store)?,
     };
     let recent = RecentVersions::default();
-    let state = TreeState { generation, packs, snapshot, files, trees, structure, recent };
+    let state = TreeState { generation, packs, snapshot, files, trees, structure, recent, kept: None };
     Ok(counted(state, taking.told()))
 }

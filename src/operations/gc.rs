@@ -86,6 +86,7 @@ pub fn gc(store: &Store, options: GcOptions, progress: &dyn Progress) -> Result<
     if let Err(error) = store.update_index(true) {
         progress.warn(&format!("The index is not up to date: {error}"));
     }
+    let _ = store.catalog().keep_keys();
     drop(maintenance);
     Ok(collected)
 }

@@ -619,8 +619,10 @@ impl Drop for Session {
         }
         let slot = self.flushing.shared().slot.take();
         // The next capture of the tree, by whatever process, goes on from here.
-        if let (Some(current), Ok(slot)) = (&self.current, slot.map_or_else(|| Slot::take(&**self.store.storage()), Ok))
-        {
+        let slot = slot.map_or_else(|| Slot::take(&**self.store.storage()), Ok);
+        if let (Some(current), Ok(slot)) = (&mut self.current, slot) {
+            // Others may have noted something since it was read: then what is noted after it now would not count.
+            current.state.kept = None;
             let _ = current.state.save(&self.store, &self.tracked.state_path, &slot.temporary());
         }
     }

@@ -121,29 +121,53 @@ impl<'p> Compressor<'p> {
     }
 }
 
-/// Decompresses one zstd frame of exactly `raw_bytes`.
-pub fn decompress(stored: &[u8], prefix: &[u8], raw_bytes: usize) -> Result<Vec<u8>, String> {
+/// Decompresses one frame after the other in the same memory. What it is given as prefixes must live as long as it does.
+pub struct Decompressor<'p> {
+    context: DCtx<'p>,
+}
+
+impl Default for Decompressor<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<'p> Decompressor<'p> {
+    /// A new one.
+    pub fn new() -> Self {
+        Self { context: DCtx::create() }
+    }
+
+    /// Decompresses as [`decompress`] does.
+    pub fn decompress(&mut self, stored: &[u8], prefix: &'p [u8], raw_bytes: usize) -> Result<Vec<u8>, String> {
+        self.context.reset(ResetDirective::SessionAndParameters).map_err(explain)?;
+        prepare(&mut self.context, prefix)?;
+        decompress_in(&mut self.context, stored, raw_bytes)
+    }
+}
+
+fn decompress_in(context: &mut DCtx<'_>, stored: &[u8], raw_bytes: usize) -> Result<Vec<u8>, String> {
     if raw_bytes > MAX_FRAME_BYTES {
         return Err(format!("a frame of {raw_bytes} bytes is over the limit of {MAX_FRAME_BYTES}"));
     }
     let mut out = Vec::with_capacity(raw_bytes);
-    if prefix.is_empty() && raw_bytes <= SHORT_BYTES {
-        // Tables of packs and the like, by the dozen: to make a context takes longer than to decode one.
-        thread_local! {
-            static CONTEXT: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
-        }
-        CONTEXT.with_borrow_mut(|context| {
-            context.reset(ResetDirective::SessionAndParameters).map_err(explain)?;
-            context.set_parameter(DParameter::WindowLogMax(MAX_READ_WINDOW_LOG)).map_err(explain)?;
-            context.decompress(&mut out, stored).map_err(explain)
-        })?;
-    } else {
-        decoding_context(prefix)?.decompress(&mut out, stored).map_err(explain)?;
-    }
+    context.decompress(&mut out, stored).map_err(explain)?;
     if out.len() != raw_bytes {
         return Err(format!("{} bytes in a frame of {raw_bytes}", out.len()));
     }
     Ok(out)
+}
+
+/// Decompresses one zstd frame of exactly `raw_bytes`.
+pub fn decompress(stored: &[u8], prefix: &[u8], raw_bytes: usize) -> Result<Vec<u8>, String> {
+    if !prefix.is_empty() || raw_bytes > SHORT_BYTES {
+        return decompress_in(&mut decoding_context(prefix)?, stored, raw_bytes);
+    }
+    // Tables of packs and the like, by the dozen: to make a context takes longer than to decode one.
+    thread_local! {
+        static CONTEXT: RefCell<Decompressor<'static>> = RefCell::new(Decompressor::new());
+    }
+    CONTEXT.with_borrow_mut(|context| context.decompress(stored, &[], raw_bytes))
 }
 
 /// What is no longer than this is decoded in a context that its thread keeps.
@@ -155,11 +179,16 @@ fn explain(code: ErrorCode) -> String {
 
 fn decoding_context(prefix: &[u8]) -> Result<DCtx<'_>, String> {
     let mut context = DCtx::create();
+    prepare(&mut context, prefix)?;
+    Ok(context)
+}
+
+fn prepare<'p>(context: &mut DCtx<'p>, prefix: &'p [u8]) -> Result<(), String> {
     context.set_parameter(DParameter::WindowLogMax(MAX_READ_WINDOW_LOG)).map_err(explain)?;
     if !prefix.is_empty() {
         context.ref_prefix(prefix).map_err(explain)?;
     }
-    Ok(context)
+    Ok(())
 }
 
 /// Decompresses one zstd frame piece by piece, from its beginning to where the reader has enough.

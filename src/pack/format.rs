@@ -162,6 +162,10 @@ pub struct Table {
 /// The level at which the structure of a table is compressed: it is read often and seldom large.
 const STRUCTURE_LEVEL: i32 = 12;
 
+/// A shorter one, of a few objects, is left as it is: to begin with zstd takes longer than all else that is done for it, and the
+/// next merge compresses it with others.
+const SHORT_STRUCTURE_BYTES: usize = 128;
+
 /// Encodes the table: its structure, compressed where that helps, then the ids, which do not compress.
 pub fn encode_table(table: &Table) -> Vec<u8> {
     let (mut structure, mut ids) = (vec![table.tier], Vec::new());
@@ -197,7 +201,11 @@ pub fn encode_table(table: &Table) -> Vec<u8> {
     }
     let mut out = Vec::with_capacity(structure.len() + ids.len() + 16);
     push_varint(&mut out, structure.len() as u64);
-    let stored = compress(&structure, &[], STRUCTURE_LEVEL).unwrap_or(structure);
+    let compressed = match structure.len() {
+        0..SHORT_STRUCTURE_BYTES => None,
+        _ => compress(&structure, &[], STRUCTURE_LEVEL),
+    };
+    let stored = compressed.unwrap_or(structure);
     push_varint(&mut out, stored.len() as u64);
     out.extend(stored);
     out.extend(ids);

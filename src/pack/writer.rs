@@ -120,6 +120,11 @@ impl PreparedFrame {
         self.frame.chain_position
     }
 
+    /// What is stored of it, where that is a difference to other content.
+    pub fn difference(&self) -> Option<&[u8]> {
+        (self.frame.codec == Codec::Zstd && self.frame.prefix != Prefix::None).then_some(self.stored.as_slice())
+    }
+
     /// The length in the pack.
     pub fn stored_bytes(&self) -> u64 {
         self.frame.stored_bytes

@@ -178,16 +178,29 @@ impl Storage for LocalStorage {
     }
 
     fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>> {
-        // A pipe would be waited for, and a device read for ever.
-        if fs::metadata(self.path(path)).is_ok_and(|metadata| !metadata.is_file()) {
-            let reason = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
-            return Err(Error::io("read", self.path(path), reason));
+        let mut options = OpenOptions::new();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            // A pipe would be waited for.
+            options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
         }
-        let (file, path) = self.open_local(path, OpenOptions::new().read(true), "read")?;
+        let (file, path) = self.open_local(path, options.read(true), "read")?;
+        let metadata = file.metadata().map_err(|e| Error::io("read", &path, e))?;
+        // A device would be read for ever.
+        if !metadata.is_file() {
+            return Err(Error::io("read", path, io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+        }
         // Room for all of it, and to see its end: else it is read in pieces that grow from a few bytes.
-        let expected = file.metadata().map_or(0, |metadata| metadata.len().min(limit));
-        let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0) + 1);
-        file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| Error::io("read", &path, e))?;
+        let room = metadata.len().min(limit) as usize + 1;
+        let mut bytes = read_range(&file, &path, 0, room)?;
+        if bytes.len() == room {
+            // It has grown meanwhile.
+            let rest = limit.saturating_add(1).saturating_sub(room as u64);
+            let mut file = &file;
+            file.seek(SeekFrom::Start(room as u64)).map_err(|e| Error::io("read", &path, e))?;
+            file.take(rest).read_to_end(&mut bytes).map_err(|e| Error::io("read", &path, e))?;
+        }
         if bytes.len() as u64 > limit {
             return Err(Error::damaged(path, format!("longer than the {limit} bytes that it may have")));
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use rayon::prelude::*;
 
+use super::pack_keys::{KeysOfPack, PackKeys};
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, StoreId};
 use crate::index::{Index, NewPack};
@@ -31,6 +32,8 @@ const SCANS: usize = 24;
 const PARALLEL_PACKS: usize = 64;
 /// From this many packs that the index does not know, it gets them all.
 const BACKLOG: usize = 256;
+/// So many packs of which no keys are kept are opened for that alone.
+const NEW_PACKS: usize = 4;
 
 /// An object in an opened pack.
 #[derive(Debug, Clone)]
@@ -163,10 +166,13 @@ pub struct Catalog {
     state: RwLock<State>,
     index: Mutex<IndexState>,
     complete: AtomicBool,
-    /// How often it was asked for a key.
+    /// How often it was asked for a key, and whether no pack has one.
     asked: AtomicUsize,
+    questions: AtomicUsize,
     /// Whether a listed pack was gone when it was to be read.
     vanished: AtomicBool,
+    /// The keys of the packs, as they are kept in short, once they were needed.
+    keys: Mutex<Option<PackKeys>>,
     /// The packs that are about to be deleted, by name: what is written now must not rely on them.
     condemned: RwLock<HashSet<String>>,
     damaged: Mutex<Vec<Error>>,
@@ -195,7 +201,9 @@ impl Catalog {
             index: Mutex::default(),
             complete: AtomicBool::new(false),
             asked: AtomicUsize::new(0),
+            questions: AtomicUsize::new(0),
             vanished: AtomicBool::new(false),
+            keys: Mutex::default(),
             condemned: RwLock::default(),
             damaged: Mutex::default(),
         }
@@ -210,6 +218,7 @@ impl Catalog {
     pub fn forget_listing(&self) {
         let mut state = self.write_state();
         (state.is_listed, state.is_taken_in) = (false, false);
+        self.questions.store(0, Ordering::Relaxed);
     }
 
     /// The names of the packs, and the stamps of the files. No pack is opened for that.
@@ -218,6 +227,53 @@ impl Catalog {
             self.list()?;
         }
         Ok(self.read_state().slots.iter().map(|slot| (slot.name.clone(), slot.stamp)).collect())
+    }
+
+    /// Asks what is kept in short of each pack that is listed, until the answer is no; also where nothing is kept of a pack. No
+    /// pack is opened for that.
+    fn is_kept_of_all(&self, question: impl Fn(&KeysOfPack) -> bool) -> bool {
+        if !self.read_state().is_listed && self.list().is_err() {
+            return false;
+        }
+        let mut keys = locked(&self.keys);
+        let keys = keys.get_or_insert_with(|| PackKeys::load(&*self.storage, self.store));
+        self.read_state().slots.iter().all(|slot| keys.get(slot.stamp).is_some_and(&question))
+    }
+
+    /// Whether no pack has an object of that key, as far as can be told without opening any. If it is not known, one may.
+    pub fn is_surely_new(&self, key: u64) -> bool {
+        // Once the tables are in memory they are asked as quickly, and for many questions they are made a map of.
+        self.questions.fetch_add(1, Ordering::Relaxed) < SCANS
+            && !self.read_state().is_taken_in
+            && self.is_kept_of_all(|pack| pack.lacks(key))
+    }
+
+    /// The tiers of the packs, and how much content each has, if that can be told without opening any.
+    pub fn kept_tiers(&self) -> Option<Vec<(u8, u64)>> {
+        let tiers = std::cell::RefCell::new(Vec::new());
+        let is_known = self.is_kept_of_all(|pack| {
+            tiers.borrow_mut().push((pack.tier, pack.raw_bytes));
+            true
+        });
+        is_known.then(|| tiers.into_inner())
+    }
+
+    /// Keeps the keys of packs that are new or have been opened anyway.
+    pub fn keep_keys(&self) -> Result<()> {
+        let there = self.listed()?;
+        let mut keys = locked(&self.keys);
+        let keys = keys.get_or_insert_with(|| PackKeys::load(&*self.storage, self.store));
+        let slots = self.read_state().slots.clone();
+        let unknown: Vec<&Arc<Slot>> = slots.iter().filter(|slot| keys.get(slot.stamp).is_none()).collect();
+        let unopened = unknown.iter().filter(|slot| slot.pack.get().is_none()).count();
+        let is_wanted = |slot: &&&Arc<Slot>| unopened <= NEW_PACKS || slot.pack.get().is_some();
+        let new: Vec<(u64, KeysOfPack)> = unknown
+            .iter()
+            .filter(is_wanted)
+            .filter_map(|slot| Some((slot.stamp, KeysOfPack::of(&*self.open_slot(slot)?, INDEXED_OBJECTS))))
+            .collect();
+        let there: Vec<u64> = there.into_iter().map(|(_, stamp)| stamp).collect();
+        keys.add(&*self.storage, self.store, new, &there)
     }
 
     fn ensure_taken_in(&self) {
@@ -516,6 +572,9 @@ impl Catalog {
 
     /// Whether the index may lack something that it should have, as far as can be told without it.
     pub fn is_crowded(&self) -> bool {
+        if !self.read_state().is_taken_in && self.is_kept_of_all(|pack| pack.keys.is_some()) {
+            return self.read_state().slots.len() >= BACKLOG;
+        }
         self.ensure_taken_in();
         let state = self.read_state();
         let large = |slot: &Arc<Slot>| {

@@ -25,7 +25,7 @@ const FILE: FileKind = FileKind { word: "list of names", magic: *b"RUNSNAPN", ve
 const MAX_BYTES: u64 = 64 << 20;
 const CHECKSUM_BYTES: usize = 8;
 /// So many bytes of journals are read for one name before what was found is kept.
-const UNREAD_BYTES: u64 = 4 << 10;
+const UNREAD_BYTES: u64 = 1 << 10;
 
 /// The names in journals, as far as these are flushed: by the number in the journal's name, how much of it was read and the
 /// keys of the names in that.

@@ -33,7 +33,7 @@ impl Store {
     ///
     /// What no run needs is kept: it may be of captures under way. So nobody has to be waited for.
     pub fn merge_packs_step(&self) -> Result<MergedPacks> {
-        if self.catalog.listed()?.len() < FAN_IN || self.step_inputs().is_none() {
+        if self.catalog.listed()?.len() < FAN_IN || !self.may_be_due() || self.step_inputs().is_none() {
             return Ok(MergedPacks::default());
         }
         let Some(maintenance) = self.maintenance(Duration::ZERO)? else { return Ok(MergedPacks::default()) };
@@ -70,6 +70,20 @@ impl Store {
         }
         maintenance.delete_replaced(&compacted.replaced)?;
         Ok(packs)
+    }
+
+    /// Whether a tier has enough packs, as far as can be told without opening them.
+    fn may_be_due(&self) -> bool {
+        let Some(tiers) = self.catalog.kept_tiers() else { return true };
+        let mut counts = [0usize; SETTLED_TIER as usize];
+        for (tier, raw_bytes) in tiers {
+            if raw_bytes <= STEP_RAW_BYTES as u64 / 2
+                && let Some(count) = counts.get_mut(usize::from(tier))
+            {
+                *count += 1;
+            }
+        }
+        counts.iter().any(|count| *count >= FAN_IN)
     }
 
     /// The lowest tier that has enough packs, and those packs.

@@ -11,6 +11,7 @@ mod merge_packs;
 mod merge_runs;
 mod merge_sweep;
 mod objects;
+mod pack_keys;
 mod reachable;
 mod read_chunks;
 mod recent_versions;

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::Store;
 use super::catalog::{PACK_ENDING, PACKS};
-use super::recent_versions::{RecentVersions, Version};
+use super::recent_versions::{NewVersion, RecentVersions, Version};
 use super::slot::Slot;
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, random_name};
@@ -118,7 +118,8 @@ impl<'s> Writer<'s> {
 
     /// Whether an object is stored or about to be.
     pub fn contains(&self, kind: ObjectKind, id: ObjectId) -> bool {
-        self.added.contains(&(kind, id)) || self.store.contains_whole(kind, id)
+        self.added.contains(&(kind, id))
+            || (!self.store.catalog.is_surely_new(id.key()) && self.store.contains_whole(kind, id))
     }
 
     /// Adds an object unless it is there; `older` is probably an earlier version of it. Whether it was new.
@@ -184,8 +185,14 @@ impl<'s> Writer<'s> {
         let (frames, bases): (Vec<PreparedFrame>, Vec<Option<(Version, u32)>>) = if is_small {
             // To call up the other cores takes longer than that, and so does a context for each object.
             self.recent.open();
-            let recent = &self.recent;
-            let bases: Vec<_> = single.iter().map(|object| base_of(store, recent, object)).collect();
+            // All of these have an older version.
+            let older: Vec<_> = single.iter().filter_map(|object| Some((object.kind, object.older?))).collect();
+            let found = self.recent.bases(&older).into_iter();
+            let bases: Vec<_> = single
+                .iter()
+                .zip(found)
+                .map(|(object, found)| found.or_else(|| choose_base(store, object.kind, object.older?)))
+                .collect();
             let mut compressor = Compressor::new();
             let mut frames: Vec<PreparedFrame> =
                 solid.iter().map(|group| solid_frame(group, &mut compressor, SMALL_LEVEL)).collect();
@@ -196,10 +203,9 @@ impl<'s> Writer<'s> {
             (frames, bases)
         } else {
             // The frames that take longest come first, so that no core is left waiting for one at the end.
-            let none = RecentVersions::default();
             let solid = solid.par_iter().map(|group| solid_frame(group, &mut Compressor::new(), level));
             let single = single.par_iter().map(|object| {
-                let base = base_of(store, &none, object);
+                let base = object.older.and_then(|older| choose_base(store, object.kind, older));
                 difference_frame(object, base.as_ref(), &mut Compressor::new(), level)
             });
             (solid.chain(single).collect(), Vec::new())
@@ -210,8 +216,11 @@ impl<'s> Writer<'s> {
             for (object, (frame, base)) in single.iter().zip(stored) {
                 debug_assert!(frame.objects().any(|(kind, name)| kind == object.kind && name.fits(object.id)));
                 let (Some(older), Some((base, _))) = (object.older, base) else { continue };
-                let (id, position, content) = (object.id, frame.chain_position(), object.bytes.clone());
-                self.recent.add(object.kind, older, base, Version { id, position, content });
+                // Content that no compression makes smaller is no difference.
+                let Some(stored) = frame.difference() else { continue };
+                let new =
+                    NewVersion { id: object.id, position: frame.chain_position(), bytes: object.bytes.len(), stored };
+                self.recent.add(object.kind, older, &base, new);
             }
         } else {
             self.recent.clear();
@@ -319,15 +328,6 @@ fn difference_frame<'b>(
             PreparedFrame::with(compressor, &new, Prefix::Anywhere(base.id.key()), &base.content, *position, level)
         }
         None => solid_frame(&[object], compressor, level),
-    }
-}
-
-/// The version that an object is to be a difference to, and the chain position that it gets.
-fn base_of(store: &Store, recent: &RecentVersions, object: &Pending) -> Option<(Version, u32)> {
-    let older = object.older?;
-    match recent.base(object.kind, older) {
-        Some((base, position)) => Some((base.clone(), position)),
-        None => choose_base(store, object.kind, older),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -70,6 +70,88 @@ fn an_unchanged_file_is_not_read_and_a_changed_one_is() {
     assert!(read >= 3 << 20, "{read} bytes were read");
 }
 
+/// The file in which it is kept what captures have seen.
+fn state_of(store: &Path) -> PathBuf {
+    let states = fs::read_dir(store.join("states")).expect("kept").map(|entry| entry.expect("readable").path());
+    states.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "state")).expect("one")
+}
+
+#[test]
+fn a_change_is_noted_behind_what_is_kept() {
+    let project = Project::with_code();
+    let store = project.beside("store");
+    for number in 0..300 {
+        project.write(format!("package/module{number}.py"), format!("NUMBER = {number}\n"));
+    }
+    time_passes();
+    let first = capture_into(&store, &project.root());
+    let kept = || {
+        let metadata = state_of(&store).metadata().expect("there");
+        (metadata.ino(), metadata.len())
+    };
+    let edit = |number: u32| {
+        project.write("package/module7.py", format!("NUMBER = {}\n", 1_000_000 + number));
+        time_passes();
+        capture_into(&store, &project.root())
+    };
+    // The first comes with the version that it is a difference to, which is more than is noted.
+    edit(1000);
+    let (inode, whole) = kept();
+    assert!(edit(0).new_bytes > 0);
+    let (same, longer) = kept();
+    assert_eq!(same, inode, "all of it was written again");
+    assert!(longer > whole && longer < whole + whole / 4, "{whole} bytes became {longer}");
+    // It does not grow for ever, and always leads to what is there.
+    for number in 1..40 {
+        edit(number);
+        assert!(kept().1 < whole + whole / 2);
+    }
+    assert_ne!(kept().0, inode);
+    assert_eq!(edit(40).snapshot, capture_into(&project.beside("fresh"), &project.root()).snapshot);
+    let before = bytes_read();
+    assert_eq!(capture_into(&store, &project.root()).new_bytes, 0);
+    assert!(bytes_read() - before < 3 * whole, "files were read again");
+    project.write("package/module7.py", "NUMBER = 7\n");
+    let back = capture_into(&store, &project.root());
+    assert_eq!((back.snapshot, back.new_bytes), (first.snapshot, 0));
+    assert_restorable(&store, back.snapshot, &project.root());
+}
+
+#[test]
+fn new_content_is_stored_without_a_look_into_packs() {
+    let project = Project::with_code();
+    let store = project.beside("store");
+    let reads = || -> u64 {
+        let text = fs::read_to_string("/proc/thread-self/io").expect("Linux tells");
+        text.lines().find_map(|line| line.strip_prefix("syscr: ")).expect("it has that").parse().expect("a number")
+    };
+    let edit = |number: u32| {
+        // Enough for a difference to be worth it.
+        let lines: String = (0..60).map(|line| format!("value_{line} = {}\n", line * line)).collect();
+        project.write("momentum/signal.py", format!("{lines}WINDOW = {number}\n"));
+        time_passes();
+        let before = reads();
+        let captured = capture_into(&store, &project.root());
+        assert!(captured.new_bytes > 0);
+        (captured.snapshot, reads() - before)
+    };
+    let (old, _) = edit(1);
+    for number in 2..5 {
+        edit(number);
+    }
+    let (_, with_keys) = edit(5);
+    fs::remove_file(store.join("states/packs")).expect("there");
+    let (_, without_keys) = edit(6);
+    // There are five packs then, and two reads of the list are saved.
+    assert!(with_keys + 3 <= without_keys, "{with_keys} reads, and {without_keys} where nothing was known");
+    assert!(edit(7).1 < without_keys, "what was read has been kept");
+    let newest = project.path("momentum/signal.py");
+    let text = fs::read_to_string(&newest).expect("there").replace("WINDOW = 7", "WINDOW = 1");
+    fs::write(&newest, text).expect("written");
+    let back = capture_into(&store, &project.root());
+    assert_eq!((back.snapshot, back.new_bytes), (old, 0), "what is there is found");
+}
+
 #[test]
 fn changes_within_a_tick_of_the_clock_are_seen() {
     let project = Project::with_code();
@@ -130,7 +212,7 @@ fn a_damaged_state_is_no_state() {
     let store = project.beside("store");
     time_passes();
     let first = capture_into(&store, &project.root());
-    let path = fs::read_dir(store.join("states")).expect("kept").next().expect("one").expect("readable").path();
+    let path = state_of(&store);
     let bytes = fs::read(&path).expect("readable");
     for place in (0..bytes.len()).step_by(7) {
         let mut flipped = bytes.clone();

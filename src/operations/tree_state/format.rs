@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::kept::Kept;
 use super::{Condition, FileState, FolderState, Structure, Taken, TreeState};
 use crate::decode::{DecodeResult, Decoder, push_varint};
 use crate::file_header::{self, FileKind, Header};
@@ -11,10 +12,14 @@ use crate::store::RecentVersions;
 use crate::tracked_path::TrackedPath;
 
 /// What every state begins with.
-const FILE: FileKind = FileKind { word: "tree state", magic: *b"RUNSNAPT", version: 1 };
+const FILE: FileKind = FileKind { word: "tree state", magic: *b"RUNSNAPT", version: 2 };
 /// A longer file is no state.
 pub(super) const MAX_BYTES: u64 = 1 << 30;
 const CHECKSUM_BYTES: usize = 8;
+/// Where the length of the whole state stands, that of what was noted later aside.
+const LENGTH_AT: usize = file_header::BYTES;
+/// What stands before what was noted later: its length and its checksum.
+const NOTE_HEAD_BYTES: usize = 4 + CHECKSUM_BYTES;
 
 /// In the byte before a file: what it is.
 const FILE_KIND: u8 = 1;
@@ -26,32 +31,19 @@ const STAMPED: u8 = 0x10;
 /// Added where warnings follow.
 const WARNED: u8 = 0x20;
 
-pub(super) fn encode(state: &TreeState, store: StoreId) -> Vec<u8> {
+/// Encodes the whole state.
+pub(super) fn encode(state: &mut TreeState, store: StoreId) -> Vec<u8> {
     let mut out = FILE.encode(store).to_vec();
+    out.extend([0; 4]);
     out.extend(state.generation.to_le_bytes());
     out.extend(state.snapshot.0);
-    push_varint(&mut out, state.packs.len() as u64);
-    for pack in &state.packs {
-        out.extend(pack.to_le_bytes());
-    }
+    push_packs(&mut out, &state.packs);
     push_varint(&mut out, state.files.len() as u64);
     let mut last: &[u8] = &[];
     for file in &state.files {
-        let (kind, warned) = (kind_of(&file.taken), if file.warnings.is_empty() { 0 } else { WARNED });
-        out.push(kind | warned | if file.stamp.is_some() { STAMPED } else { 0 });
+        out.push(flags_of(file));
         last = push_path(&mut out, last, file.path.as_bytes());
-        out.extend(file.stamp.iter().flat_map(|stamp| stamp.to_le_bytes()));
-        match &file.taken {
-            Taken::Entry(Entry::File { id, bytes, .. }) => {
-                push_varint(&mut out, *bytes);
-                out.extend(id.0);
-            }
-            Taken::Entry(Entry::Symlink { target }) => push_bytes(&mut out, target),
-            Taken::Secret => {}
-        }
-        if warned != 0 {
-            push_texts(&mut out, &file.warnings);
-        }
+        push_rest_of_file(&mut out, file);
     }
     push_varint(&mut out, state.trees.len() as u64);
     let mut last: &[u8] = &[];
@@ -81,45 +73,112 @@ pub(super) fn encode(state: &TreeState, store: StoreId) -> Vec<u8> {
         push_texts(&mut out, &structure.warnings);
     }
     state.recent.encode(&mut out);
+    let bytes = u32::try_from(out.len() + CHECKSUM_BYTES).unwrap_or(u32::MAX);
+    if let Some(length) = out.get_mut(LENGTH_AT..LENGTH_AT + 4) {
+        length.copy_from_slice(&bytes.to_le_bytes());
+    }
     let checksum = checksum(&out);
     out.extend(checksum);
     out
 }
 
+/// Encodes what has changed since a state was kept, to stand behind it; `None` where only the whole can tell.
+pub(super) fn encode_note(state: &TreeState, kept: &Kept) -> Option<Vec<u8>> {
+    let mut out = vec![0; NOTE_HEAD_BYTES];
+    out.extend(state.snapshot.0);
+    let only_in = |some: &[u64], others: &[u64]| -> Vec<u64> {
+        some.iter().copied().filter(|pack| others.binary_search(pack).is_err()).collect()
+    };
+    push_packs(&mut out, &only_in(&kept.packs, &state.packs));
+    push_packs(&mut out, &only_in(&state.packs, &kept.packs));
+    push_varint(&mut out, kept.files.len() as u64);
+    for place in &kept.files {
+        let file = state.files.get(*place)?;
+        push_varint(&mut out, *place as u64);
+        out.push(flags_of(file));
+        push_rest_of_file(&mut out, file);
+    }
+    push_varint(&mut out, kept.trees.len() as u64);
+    for place in &kept.trees {
+        push_varint(&mut out, *place as u64);
+        out.extend(state.trees.get(*place)?.1.0);
+    }
+    push_varint(&mut out, kept.folders.len() as u64);
+    for place in &kept.folders {
+        let stamp = state.structure.as_ref()?.folders.get(*place)?.stamp;
+        push_varint(&mut out, *place as u64);
+        out.push(if stamp.is_some() { STAMPED } else { 0 });
+        out.extend(stamp.iter().flat_map(|stamp| stamp.to_le_bytes()));
+    }
+    out.extend_from_slice(state.recent.added()?);
+    let body = out.get(NOTE_HEAD_BYTES..)?;
+    let length = u32::try_from(body.len()).ok()?;
+    let check = note_checksum(kept.check, body);
+    let head = [&length.to_le_bytes()[..], &check].concat();
+    out.get_mut(..NOTE_HEAD_BYTES)?.copy_from_slice(&head);
+    Some(out)
+}
+
+/// The checksum that a note ends the file with.
+pub(super) fn last_checksum(bytes: &[u8], is_note: bool) -> [u8; CHECKSUM_BYTES] {
+    let check = match is_note {
+        true => bytes.get(4..NOTE_HEAD_BYTES),
+        false => bytes.last_chunk::<CHECKSUM_BYTES>().map(|check| &check[..]),
+    };
+    check.and_then(|check| check.try_into().ok()).unwrap_or_default()
+}
+
 pub(super) fn decode(bytes: &[u8], store: StoreId) -> DecodeResult<TreeState> {
-    let split = bytes.len().checked_sub(CHECKSUM_BYTES).and_then(|end| bytes.split_at_checked(end));
-    let (said, check) = split.ok_or("cut short")?;
     match FILE.decode(bytes)? {
         Header::Known(found) if found == store => {}
         _ => return Err("of another store or version".into()),
     }
+    let length = Decoder::new(bytes.get(LENGTH_AT..).unwrap_or_default()).u32()? as usize;
+    let (whole, mut notes) = bytes.split_at_checked(length).ok_or("cut short")?;
+    let split = whole.len().checked_sub(CHECKSUM_BYTES).and_then(|end| whole.split_at_checked(end));
+    let (said, check) = split.ok_or("cut short")?;
     if check != checksum(said) {
         return Err("its checksum does not match".into());
     }
-    let mut decoder = Decoder::new(said.get(file_header::BYTES..).unwrap_or_default());
+    let mut kept = Kept::new(bytes.len() as u64, length as u64, last_checksum(whole, false));
+    // Of two captures that note something after the same state, the second has not seen what the first notes.
+    let mut is_all_known = true;
+    let mut known_notes = Vec::new();
+    while !notes.is_empty() {
+        let mut decoder = Decoder::new(notes);
+        let found = decoder.u32().and_then(|length| Ok((decoder.array()?, decoder.take(length as usize)?)));
+        let Ok((check, body)) = found else {
+            is_all_known = false;
+            break;
+        };
+        notes = decoder.rest();
+        if check == note_checksum(kept.check, body) {
+            kept.check = check;
+            known_notes.push(body);
+        } else {
+            is_all_known = false;
+        }
+    }
+    let mut state = decode_whole(said, &known_notes)?;
+    if is_all_known {
+        kept.packs.clone_from(&state.packs);
+        state.kept = Some(kept);
+    }
+    Ok(state)
+}
+
+/// Decodes a state, and then what was noted after it.
+fn decode_whole(said: &[u8], notes: &[&[u8]]) -> DecodeResult<TreeState> {
+    let mut decoder = Decoder::new(said.get(LENGTH_AT + 4..).unwrap_or_default());
     let (generation, snapshot) = (decoder.u64()?, ObjectId(decoder.array()?));
-    let packs = (0..decoder.count(8)?).map(|_| decoder.u64()).collect::<DecodeResult<Vec<u64>>>()?;
+    let packs = read_packs(&mut decoder)?;
     let mut files = Vec::new();
     let mut last = Vec::new();
     for _ in 0..decoder.count(3)? {
         let flags = decoder.u8()?;
         read_path(&mut decoder, &mut last)?;
         let path = TrackedPath::from_bytes(last.as_slice()).ok_or("a path that leads elsewhere")?;
-        let stamp = if flags & STAMPED == 0 { None } else { Some(decoder.u64()?) };
-        let taken = match flags & 0x0f {
-            kind @ (FILE_KIND | EXECUTABLE) => {
-                let (bytes, id) = (decoder.varint()?, ObjectId(decoder.array()?));
-                Taken::Entry(Entry::File { id, bytes, executable: kind == EXECUTABLE })
-            }
-            SYMLINK => match read_bytes(&mut decoder)? {
-                target if is_valid_target(target) => Taken::Entry(Entry::Symlink { target: target.to_vec() }),
-                _ => return Err("a link that leads nowhere".into()),
-            },
-            SECRET => Taken::Secret,
-            other => return Err(format!("file kind {other} is unknown")),
-        };
-        let warnings = if flags & WARNED == 0 { Vec::new() } else { read_texts(&mut decoder)? };
-        files.push(FileState { path, stamp, taken, warnings });
+        files.push(read_rest_of_file(&mut decoder, flags, path)?);
     }
     let mut trees = Vec::new();
     let mut last = Vec::new();
@@ -130,11 +189,106 @@ pub(super) fn decode(bytes: &[u8], store: StoreId) -> DecodeResult<TreeState> {
         0 => None,
         _ => Some(decode_structure(&mut decoder)?),
     };
-    let recent = RecentVersions::kept(decoder.rest());
+    let recent = decoder.rest();
     if !files.is_sorted_by(|a, b| a.path < b.path) || !packs.is_sorted() || !trees.is_sorted_by(|a, b| a.0 < b.0) {
         return Err("not in order".into());
     }
-    Ok(TreeState { generation, packs, snapshot, files, trees, structure, recent })
+    let mut state = TreeState {
+        generation,
+        packs,
+        snapshot,
+        files,
+        trees,
+        structure,
+        recent: RecentVersions::default(),
+        kept: None,
+    };
+    let mut added = Vec::new();
+    for note in notes {
+        added.extend_from_slice(apply_note(&mut state, note)?);
+    }
+    state.recent = RecentVersions::kept(recent, added);
+    Ok(state)
+}
+
+/// Brings a state up to what was noted after it; what was added to the recent versions is left.
+fn apply_note<'n>(state: &mut TreeState, note: &'n [u8]) -> DecodeResult<&'n [u8]> {
+    let mut decoder = Decoder::new(note);
+    state.snapshot = ObjectId(decoder.array()?);
+    let gone = read_packs(&mut decoder)?;
+    state.packs.retain(|pack| !gone.contains(pack));
+    state.packs.extend(read_packs(&mut decoder)?);
+    state.packs.sort_unstable();
+    let place = |decoder: &mut Decoder<'_>| -> DecodeResult<usize> {
+        usize::try_from(decoder.varint()?).map_err(|_| "a place over 64 bits".to_owned())
+    };
+    for _ in 0..decoder.count(2)? {
+        let file = state.files.get_mut(place(&mut decoder)?).ok_or("a file that the state has not")?;
+        let flags = decoder.u8()?;
+        *file = read_rest_of_file(&mut decoder, flags, file.path.clone())?;
+    }
+    for _ in 0..decoder.count(33)? {
+        let tree = state.trees.get_mut(place(&mut decoder)?).ok_or("a tree that the state has not")?;
+        tree.1 = ObjectId(decoder.array()?);
+    }
+    for _ in 0..decoder.count(2)? {
+        let place = place(&mut decoder)?;
+        let folder = state.structure.as_mut().and_then(|structure| structure.folders.get_mut(place));
+        let stamp = if decoder.u8()? & STAMPED == 0 { None } else { Some(decoder.u64()?) };
+        folder.ok_or("a folder that the state has not")?.stamp = stamp;
+    }
+    Ok(decoder.rest())
+}
+
+fn push_packs(out: &mut Vec<u8>, packs: &[u64]) {
+    push_varint(out, packs.len() as u64);
+    for pack in packs {
+        out.extend(pack.to_le_bytes());
+    }
+}
+
+fn read_packs(decoder: &mut Decoder<'_>) -> DecodeResult<Vec<u64>> {
+    (0..decoder.count(8)?).map(|_| decoder.u64()).collect()
+}
+
+/// The byte that stands before a file.
+fn flags_of(file: &FileState) -> u8 {
+    let warned = if file.warnings.is_empty() { 0 } else { WARNED };
+    kind_of(&file.taken) | warned | if file.stamp.is_some() { STAMPED } else { 0 }
+}
+
+/// Appends what stands behind a file's path.
+fn push_rest_of_file(out: &mut Vec<u8>, file: &FileState) {
+    out.extend(file.stamp.iter().flat_map(|stamp| stamp.to_le_bytes()));
+    match &file.taken {
+        Taken::Entry(Entry::File { id, bytes, .. }) => {
+            push_varint(out, *bytes);
+            out.extend(id.0);
+        }
+        Taken::Entry(Entry::Symlink { target }) => push_bytes(out, target),
+        Taken::Secret => {}
+    }
+    if !file.warnings.is_empty() {
+        push_texts(out, &file.warnings);
+    }
+}
+
+fn read_rest_of_file(decoder: &mut Decoder<'_>, flags: u8, path: TrackedPath) -> DecodeResult<FileState> {
+    let stamp = if flags & STAMPED == 0 { None } else { Some(decoder.u64()?) };
+    let taken = match flags & 0x0f {
+        kind @ (FILE_KIND | EXECUTABLE) => {
+            let (bytes, id) = (decoder.varint()?, ObjectId(decoder.array()?));
+            Taken::Entry(Entry::File { id, bytes, executable: kind == EXECUTABLE })
+        }
+        SYMLINK => match read_bytes(decoder)? {
+            target if is_valid_target(target) => Taken::Entry(Entry::Symlink { target: target.to_vec() }),
+            _ => return Err("a link that leads nowhere".into()),
+        },
+        SECRET => Taken::Secret,
+        other => return Err(format!("file kind {other} is unknown")),
+    };
+    let warnings = if flags & WARNED == 0 { Vec::new() } else { read_texts(decoder)? };
+    Ok(FileState { path, stamp, taken, warnings })
 }
 
 fn decode_structure(decoder: &mut Decoder<'_>) -> DecodeResult<Structure> {
@@ -173,6 +327,11 @@ fn kind_of(taken: &Taken) -> u8 {
 
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     ObjectId::of(bytes).key().to_be_bytes()
+}
+
+/// The checksum of a note, by which it also says after what it was noted.
+fn note_checksum(before: [u8; CHECKSUM_BYTES], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    checksum(&[&before, body].concat())
 }
 
 /// Appends a path as what it shares with the one before, and the rest.
@@ -273,24 +432,50 @@ mod tests {
                 left_out: vec![LeftOut { path: path("pipe"), reason: LeftOutReason::SpecialFile, detail: None }],
                 warnings: vec!["Ignore rules: odd".into()],
             }),
-            recent: RecentVersions::kept(&[0]),
+            recent: RecentVersions::kept(&[0], Vec::new()),
+            kept: None,
         }
+    }
+
+    /// As it is kept, without a note on that.
+    fn kept_nowhere(state: DecodeResult<TreeState>) -> DecodeResult<TreeState> {
+        state.map(|state| TreeState { kept: None, ..state })
+    }
+
+    /// A state and what was noted after it.
+    fn noted() -> (Vec<u8>, Vec<u8>, TreeState) {
+        let store = StoreId([1; 16]);
+        let whole = encode(&mut state(), store);
+        let mut changed = decode(&whole, store).expect("decodes");
+        changed.snapshot = ObjectId::of(b"another");
+        changed.packs = vec![1, 5, u64::MAX];
+        changed.files[1].stamp = Some(77);
+        changed.files[1].taken = Taken::Entry(Entry::File { id: changed.snapshot, bytes: 3, executable: true });
+        changed.files[4].warnings.clear();
+        changed.trees[1].1 = ObjectId::of(b"new");
+        changed.structure.as_mut().expect("there").folders[1].stamp = Some(8);
+        let kept = changed.kept.as_mut().expect("kept");
+        kept.files.extend([1, 4]);
+        kept.trees.insert(1);
+        kept.folders.insert(1);
+        let note = encode_note(&changed, changed.kept.as_ref().expect("kept")).expect("can be noted");
+        (whole, note, TreeState { kept: None, ..changed })
     }
 
     #[test]
     fn states_round_trip() {
         let store = StoreId([1; 16]);
-        let bytes = encode(&state(), store);
-        assert_eq!(decode(&bytes, store), Ok(state()));
-        let bare = TreeState { structure: None, ..state() };
-        assert_eq!(decode(&encode(&bare, store), store), Ok(bare));
+        let bytes = encode(&mut state(), store);
+        assert_eq!(kept_nowhere(decode(&bytes, store)), Ok(state()));
+        let mut bare = TreeState { structure: None, ..state() };
+        assert_eq!(kept_nowhere(decode(&encode(&mut bare, store), store)), Ok(bare));
         assert!(decode(&bytes, StoreId([2; 16])).is_err(), "of another store");
     }
 
     #[test]
     fn a_flipped_bit_or_a_cut_makes_it_no_state() {
         let store = StoreId([1; 16]);
-        let bytes = encode(&state(), store);
+        let bytes = encode(&mut state(), store);
         for place in 0..bytes.len() {
             let mut flipped = bytes.clone();
             flipped[place] ^= 0x10;
@@ -299,15 +484,63 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_noted_later_brings_the_state_up_to_date() {
+        let store = StoreId([1; 16]);
+        let (whole, note, changed) = noted();
+        let bytes = [&whole[..], &note].concat();
+        let found = decode(&bytes, store).expect("decodes");
+        let kept = found.kept.clone().expect("kept");
+        assert_eq!((kept.bytes, kept.base_bytes, &kept.packs), (bytes.len() as u64, whole.len() as u64, &found.packs));
+        assert!(kept.files.is_empty() && kept.trees.is_empty() && kept.folders.is_empty());
+        assert_eq!(kept_nowhere(Ok(found.clone())), Ok(changed));
+        // Another one after it.
+        let mut later = found;
+        later.files[3].stamp = None;
+        later.kept.as_mut().expect("kept").files.insert(3);
+        let second = encode_note(&later, later.kept.as_ref().expect("kept")).expect("can be noted");
+        let bytes = [&whole[..], &note, &second].concat();
+        assert_eq!(kept_nowhere(decode(&bytes, store)), Ok(TreeState { kept: None, ..later }));
+    }
+
+    #[test]
+    fn a_note_counts_only_after_what_it_was_noted_after() {
+        let store = StoreId([1; 16]);
+        let (whole, note, changed) = noted();
+        // Somebody else has noted something after the same state.
+        let mut other = decode(&whole, store).expect("decodes");
+        other.files[0].stamp = Some(1234);
+        other.kept.as_mut().expect("kept").files.insert(0);
+        let late = encode_note(&other, other.kept.as_ref().expect("kept")).expect("can be noted");
+        let found = decode(&[&whole[..], &note, &late].concat(), store).expect("decodes");
+        assert_eq!(found, changed, "and the next one writes the whole state");
+        let found = decode(&[&whole[..], &late, &note].concat(), store).expect("decodes");
+        assert_eq!((found.files[0].stamp, found.kept), (Some(1234), None));
+        // The whole state is another one meanwhile.
+        let mut newer = TreeState { generation: 8, ..state() };
+        let found = decode(&[&encode(&mut newer, store)[..], &note].concat(), store).expect("decodes");
+        assert_eq!(found, newer);
+        for end in 1..note.len() {
+            let found = decode(&[&whole[..], &note[..end]].concat(), store).expect("decodes");
+            assert_eq!(found, state(), "cut at {end}");
+            let mut flipped = note.clone();
+            flipped[end] ^= 0x10;
+            let found = decode(&[&whole[..], &flipped].concat(), store).expect("decodes");
+            assert_eq!(found, state(), "byte {end}");
+        }
+    }
+
     proptest! {
         #[test]
         fn anything_else_is_refused(body in proptest::collection::vec(any::<u8>(), 0..300)) {
             let store = StoreId([1; 16]);
             let mut bytes = FILE.encode(store).to_vec();
-            bytes.extend(body);
+            bytes.extend((body.len() as u32 + 44).to_le_bytes());
+            bytes.extend(&body);
             let check = checksum(&bytes);
             bytes.extend(check);
             let _ = decode(&bytes, store);
+            let _ = apply_note(&mut state(), &body);
         }
     }
 }

@@ -4,11 +4,14 @@
 //! unless the file's stamp is the same as then, and was settled then.
 
 mod format;
+pub mod kept;
 pub mod stamp;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use kept::Kept;
 use rayon::prelude::*;
 use stamp::{Below, Horizon, Kind};
 
@@ -24,7 +27,9 @@ use crate::tracked_files::walk::{IGNORE_FILES, MANIFEST_PATH, is_never_tracked};
 use crate::tracked_path::{TrackedPath, name_bytes};
 
 /// From this many files on they are looked at by two threads: to start one takes as long as some hundred looks.
-const PARALLEL_FILES: usize = 1024;
+const PARALLEL_FILES: usize = 192;
+/// So many files are looked at in a row by one of them.
+const FILES_AT_ONCE: usize = 32;
 /// From this many folders on they are listed by all cores.
 const PARALLEL_FOLDERS: usize = 128;
 
@@ -112,6 +117,8 @@ pub struct TreeState {
     pub structure: Option<Structure>,
     /// Versions of what has changed of late.
     pub recent: RecentVersions,
+    /// How it is kept, where what has changed since can be told in short.
+    pub kept: Option<Kept>,
 }
 
 /// What of a state decides whether a later one is worth keeping.
@@ -161,16 +168,46 @@ impl TreeState {
     }
 
     /// Keeps the state under a path. It is a cache: nothing is flushed.
-    pub fn save(&self, store: &Store, path: &str, temporary: &str) -> Result<()> {
-        let bytes = format::encode(self, store.config().store);
+    ///
+    /// Mostly one file has changed and a few trees with it. That is noted behind what is there; the whole would be written
+    /// under another name and renamed, which has some file systems put it on the disk at once.
+    pub fn save(&mut self, store: &Store, path: &str, temporary: &str) -> Result<()> {
         let storage = &**store.storage();
+        let note = self.kept.as_ref().and_then(|kept| format::encode_note(self, kept));
+        if let (Some(kept), Some(note)) = (&self.kept, note)
+            && kept.has_room(note.len())
+            && storage.append(path).and_then(|mut file| file.write(&note)).is_ok()
+        {
+            let check = format::last_checksum(&note, true);
+            self.note_kept(Kept::new(kept.bytes + note.len() as u64, kept.base_bytes, check));
+            return Ok(());
+        }
+        let bytes = format::encode(self, store.config().store);
         match write_whole(storage, temporary, path, &bytes, false) {
             Err(error) if error.is_not_found() => {
                 storage.create_folder(STATES)?;
                 write_whole(storage, temporary, path, &bytes, false)
             }
             other => other,
+        }?;
+        let length = bytes.len() as u64;
+        self.note_kept(Kept::new(length, length, format::last_checksum(&bytes, false)));
+        Ok(())
+    }
+
+    fn note_kept(&mut self, kept: Kept) {
+        self.kept = Some(Kept { packs: self.packs.clone(), ..kept });
+        self.recent.note_kept();
+    }
+
+    /// Puts a file in the place of the one that has its path; its place, if there is one.
+    pub fn renew_file(&mut self, seen: FileState) -> Option<(usize, Taken)> {
+        let place = self.files.binary_search_by(|file| file.path.cmp(&seen.path)).ok()?;
+        let file = std::mem::replace(self.files.get_mut(place)?, seen);
+        if let Some(kept) = &mut self.kept {
+            kept.files.insert(place);
         }
+        Some((place, file.taken))
     }
 
     /// Notes packs that were written for what it names.
@@ -239,32 +276,43 @@ impl TreeState {
 
     /// Looks at a tree by stats. Stamps of folders that list as before are brought up to date on the way.
     pub fn look(&mut self, root: &Path, horizon: Horizon) -> TreeLook {
-        let Ok(below) = Below::open(root) else { return TreeLook::Walk };
-        let Some(structure) = &mut self.structure else { return TreeLook::Walk };
-        let files = &self.files;
+        self.look_beside(root, horizon, || ()).0
+    }
+
+    /// Looks at a tree by stats while this thread has something else to do, and then helps.
+    pub fn look_beside<T>(&mut self, root: &Path, horizon: Horizon, other: impl FnOnce() -> T) -> (TreeLook, T) {
+        let Some(structure) = &mut self.structure else { return (TreeLook::Walk, other()) };
+        let files = FilesLook { files: &self.files, root, horizon, next: AtomicUsize::new(0) };
+        let mut renewed = Vec::new();
+        let mut look_at_all = || {
+            let is_same =
+                Below::open(root).is_ok_and(|below| look_at_structure(structure, &below, root, horizon, &mut renewed));
+            (is_same, files.work())
+        };
         let mut changed = Vec::new();
-        let mut is_same = true;
-        if files.len() < PARALLEL_FILES {
-            is_same = look_at_structure(structure, &below, root, horizon);
-            changed = changed_files(files, 0, &below, horizon);
+        let is_same;
+        let given;
+        if files.files.len() < PARALLEL_FILES {
+            given = other();
+            (is_same, changed) = look_at_all();
         } else {
-            let half = files.len() / 2;
-            std::thread::scope(|scope| {
-                let later = scope.spawn(|| {
-                    let files = files.get(half..).unwrap_or_default();
-                    // Where the folder cannot be opened any more, all have to be read.
-                    Below::open(root).map_or_else(
-                        |_| (half..half + files.len()).collect(),
-                        |below| changed_files(files, half, &below, horizon),
-                    )
-                });
-                is_same = look_at_structure(structure, &below, root, horizon);
-                changed = changed_files(files.get(..half).unwrap_or_default(), 0, &below, horizon);
-                changed.extend(later.join().unwrap_or_else(|_| (half..files.len()).collect()));
+            (is_same, given) = std::thread::scope(|scope| {
+                // Where there is no thread to be had, nothing is known of the structure.
+                let looking = std::thread::Builder::new().spawn_scoped(scope, look_at_all);
+                let given = other();
+                changed = files.work();
+                let (is_same, theirs) = looking.ok().and_then(|looking| looking.join().ok()).unwrap_or_default();
+                changed.extend(theirs);
+                changed.sort_unstable();
+                (is_same, given)
             });
         }
-        let decides = |place: &usize| files.get(*place).is_some_and(|file| decides_what_is_tracked(&file.path));
-        if is_same && !changed.iter().any(decides) { TreeLook::Same(changed) } else { TreeLook::Walk }
+        if let Some(kept) = &mut self.kept {
+            kept.folders.extend(renewed);
+        }
+        let decides = |place: &usize| self.files.get(*place).is_some_and(|file| decides_what_is_tracked(&file.path));
+        let look = if is_same && !changed.iter().any(decides) { TreeLook::Same(changed) } else { TreeLook::Walk };
+        (look, given)
     }
 
     /// Looks at files, and at the names in folders, of which it is known that nothing else can have changed.
@@ -351,6 +399,7 @@ impl TreeState {
             if path.is_some() && nodes.is_empty() {
                 // Its only file has become a secret.
                 if let Ok(place) = known {
+                    self.kept = None;
                     self.trees.remove(place);
                 }
                 continue;
@@ -358,8 +407,14 @@ impl TreeState {
             let bytes = encode_tree(&nodes);
             let id = ObjectId::of(&bytes);
             let older = match known {
-                Ok(place) => self.trees.get_mut(place).map(|(_, tree)| std::mem::replace(tree, id)),
+                Ok(place) => {
+                    if let Some(kept) = &mut self.kept {
+                        kept.trees.insert(place);
+                    }
+                    self.trees.get_mut(place).map(|(_, tree)| std::mem::replace(tree, id))
+                }
                 Err(place) => {
+                    self.kept = None;
                     self.trees.insert(place, (path.clone(), id));
                     None
                 }
@@ -449,18 +504,49 @@ fn decides_what_is_tracked(path: &TrackedPath) -> bool {
         || path.as_bytes().strip_suffix(MANIFEST_PATH.as_bytes()).is_some_and(|rest| rest.ends_with(b"/"))
 }
 
-fn changed_files(files: &[FileState], first: usize, below: &Below, horizon: Horizon) -> Vec<usize> {
-    let is_same = |file: &FileState| {
-        file.stamp.is_some() && below.look(file.path.as_bytes(), horizon).map(|look| look.stamp) == file.stamp
-    };
-    let changed = files.iter().enumerate().filter(|(_, file)| !is_same(file));
-    changed.map(|(place, _)| first + place).collect()
+/// Files that are being looked at, by one thread or two.
+struct FilesLook<'f> {
+    files: &'f [FileState],
+    root: &'f Path,
+    horizon: Horizon,
+    /// The first that nobody looks at yet.
+    next: AtomicUsize,
 }
 
-/// Whether a walk would find the same files.
-fn look_at_structure(structure: &mut Structure, below: &Below, root: &Path, horizon: Horizon) -> bool {
+impl FilesLook<'_> {
+    /// Looks at files until none is left; the places of those that have changed.
+    fn work(&self) -> Vec<usize> {
+        let mut changed = Vec::new();
+        let Ok(below) = Below::open(self.root) else {
+            // It cannot be looked at any more: then all have to be read.
+            return (self.next.swap(self.files.len(), Ordering::Relaxed)..self.files.len()).collect();
+        };
+        let is_same = |file: &FileState| {
+            let look = || below.look(file.path.as_bytes(), self.horizon).map(|look| look.stamp);
+            file.stamp.is_some() && look() == file.stamp
+        };
+        loop {
+            let first = self.next.fetch_add(FILES_AT_ONCE, Ordering::Relaxed);
+            let Some(left) = self.files.get(first..) else { return changed };
+            let files = left.iter().take(FILES_AT_ONCE).enumerate();
+            changed.extend(files.filter(|(_, file)| !is_same(file)).map(|(place, _)| first + place));
+            if left.len() <= FILES_AT_ONCE {
+                return changed;
+            }
+        }
+    }
+}
+
+/// Whether a walk would find the same files. The places of folders that have other stamps now go to `renewed`.
+fn look_at_structure(
+    structure: &mut Structure,
+    below: &Below,
+    root: &Path,
+    horizon: Horizon,
+    renewed: &mut Vec<usize>,
+) -> bool {
     structure.conditions.iter().all(Condition::holds)
-        && structure.folders.iter_mut().all(|folder| {
+        && structure.folders.iter_mut().enumerate().all(|(place, folder)| {
             let path = folder.path.as_ref().map_or(&[][..], TrackedPath::as_bytes);
             let Some(look) = below.look(path, horizon).filter(|look| look.kind == Kind::Folder) else { return false };
             if folder.stamp == Some(look.stamp) {
@@ -472,7 +558,10 @@ fn look_at_structure(structure: &mut Structure, below: &Below, root: &Path, hori
             };
             // Editors that save by a rename change the folder's time, and no name.
             let names = full.and_then(|full| hash_of_names(&full, |_| ()));
-            folder.stamp = look.trusted();
+            if folder.stamp != look.trusted() {
+                folder.stamp = look.trusted();
+                renewed.push(place);
+            }
             names == Some(folder.names)
         })
 }
