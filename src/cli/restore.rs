@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use runsnap::Result;
 use runsnap::operations::restore::{RestoreOptions, restore};
+use runsnap::store::OUTSIDE_FOLDER;
 
 use super::context::Context;
 use super::output::{Bar, Outcome, bytes, counted, print, print_json, warn};
@@ -43,6 +44,10 @@ pub fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
             counted(restored.files, "file", "files"),
             bytes(restored.bytes)
         ))?;
+        for (label, folder) in &run.start.outside {
+            let place = restored.output.join(OUTSIDE_FOLDER).join(label);
+            print(&format!("Files of {folder}, outside of the project, are in {}\n", place.display()))?;
+        }
     }
     Ok(Outcome::problems_if(!restored.problems.is_empty()))
 }

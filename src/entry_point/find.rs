@@ -94,6 +94,8 @@ pub struct Start {
     pub working_folder: PathBuf,
     /// What `sys.path` begins with, before the interpreter's own folders.
     pub search_path: Vec<PathBuf>,
+    /// The same without the program's own folder: what there is before the program starts.
+    pub at_start: Vec<PathBuf>,
     /// The interpreter that would run it.
     pub interpreter: Interpreter,
     /// What the user should know, a line each.
@@ -224,6 +226,7 @@ fn start(target: &ProgramTarget, python: Option<&Path>, named: Named) -> Result<
         named: None,
         root,
         search_path: Vec::new(),
+        at_start: Vec::new(),
         interpreter,
         warnings,
         working_folder: working_folder.clone(),
@@ -252,7 +255,8 @@ fn start(target: &ProgramTarget, python: Option<&Path>, named: Named) -> Result<
     if !flags.ignore_environment {
         let variable = target.variables.non_empty("PYTHONPATH");
         let folders = variable.into_iter().flat_map(std::env::split_paths);
-        start.search_path.extend(folders.map(|folder| normalised(&start.working_folder.join(folder))));
+        start.at_start = folders.map(|folder| normalised(&start.working_folder.join(folder))).collect();
+        start.search_path.extend_from_slice(&start.at_start);
     }
     if let Naming::Module(name) = named.program {
         find_module(&mut start, &name)?;

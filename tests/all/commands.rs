@@ -368,7 +368,7 @@ fn detect_tells_what_is_tracked_and_why() {
     imported, but not found:
       gone_away, strategy.py:8
     ");
-    let json = json_of(&project, &["detect", "strategy.py"]);
+    let json = project.run(["detect", "strategy.py", "--json"]).expect(0).json();
     let signal = json["files"].as_array().expect("a list").iter().find(|f| f["path"] == "momentum/signal.py");
     let expected = json!({
         "path": "momentum/signal.py", "reason": "import", "certainty": "certain", "module": "momentum.signal",
@@ -382,6 +382,46 @@ fn detect_tells_what_is_tracked_and_why() {
     project.run(["detect", "gone.py"]).expect_line(1, &["gone.py"]);
     project.run(["detect"]).expect_line(2, &["Name a program"]);
     project.run(["detect", "strategy.py", "--python", "no/such/python"]).expect_line(1, &["no/such/python"]);
+}
+
+#[test]
+fn files_outside_of_the_project_are_kept_beside_it() {
+    let project = Project::with_code();
+    project.write("strategy.py", "import momentum, shared.costs\nprint(shared.costs.FEE)\n");
+    for (path, text) in [("lib/shared/__init__.py", ""), ("lib/shared/costs.py", "FEE = 7\n"), ("lib/unused.py", "")] {
+        let path = project.beside(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, text).expect("written");
+    }
+    let library = project.beside("lib");
+    let mut capture = project.command(["capture", "strategy.py", "--run", "first"]);
+    let captured: crate::support::Finished = capture.env("PYTHONPATH", &library).output().expect("it starts").into();
+    assert_eq!(captured.expect(0).stderr, "");
+    let expected = [
+        ".runsnap-outside/lib/shared/__init__.py",
+        ".runsnap-outside/lib/shared/costs.py",
+        "momentum/__init__.py",
+        "momentum/signal.py",
+        "strategy.py",
+    ];
+    assert_eq!(paths(&project, "first"), expected);
+    let real = library.canonicalize().expect("there");
+    assert_eq!(json_of(&project, &["show", "first"])["outside"], json!({"lib": real}));
+    let output = project.beside("restored");
+    let told = printed(&project, &["restore", "first", "--output", output.to_str().expect("UTF-8")]);
+    assert!(told.ends_with(&format!("are in {}\n", output.join(".runsnap-outside/lib").display())), "{told}");
+    fs::remove_dir_all(&library).expect("gone");
+    let ran = std::process::Command::new("python3")
+        .arg("strategy.py")
+        .current_dir(&output)
+        .env("PYTHONPATH", output.join(".runsnap-outside/lib"))
+        .output()
+        .expect("python3 starts");
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "7\n");
+    // The snapshot has no absolute path in it: the same files elsewhere are the same snapshot.
+    project.run(["verify", "--read-data"]).expect(0);
+    project.run(["gc"]).expect(0);
+    assert_eq!(paths(&project, "first"), expected);
 }
 
 #[test]

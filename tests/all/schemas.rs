@@ -326,6 +326,7 @@ fn records_of_each_type() {
 
     let start = [
         "/entry_point",
+        "/entry_point/path",
         "/git_commit",
         "/host",
         "/left_out",

@@ -179,10 +179,14 @@ impl<'i> Finder<'i> {
         names.iter().any(|names| names.contains(top))
     }
 
-    /// Forgets what was missing, if there is more to search than there was then. Whether that is so.
+    /// Forgets what was missing or only assumed, if there is more to search than there was then. Whether that is so.
     pub fn look_again(&mut self) -> bool {
         if std::mem::take(&mut self.is_changed) {
-            self.found.retain(|_, found| *found != Found::Missing);
+            let is_sure = |found: &Found| match found {
+                Found::Module(module) => !module.is_assumed,
+                found => *found != Found::Missing,
+            };
+            self.found.retain(|_, found| is_sure(found));
             return true;
         }
         false

@@ -127,8 +127,11 @@ impl<'a> Closure<'a> {
         }
     }
 
-    /// Follows everything from the beginning on.
-    pub fn follow(mut self, beginning: Beginning) -> Followed {
+    /// Follows everything from the beginning on, and from modules that Python imports before it.
+    pub fn follow(mut self, beginning: Beginning, at_start: Vec<(&str, Module)>) -> Followed {
+        for (name, module) in at_start {
+            self.bring_in(None, &module, name, ReasonKind::Import, Certainty::Certain, 0);
+        }
         self.begin(beginning);
         loop {
             while !self.waiting.is_empty() {
@@ -178,14 +181,6 @@ impl<'a> Closure<'a> {
     }
 
     fn begin(&mut self, beginning: Beginning) {
-        // Python imports these two by itself, where it finds them.
-        for name in ["sitecustomize", "usercustomize"] {
-            if let Found::Module(module) = self.find(0, name)
-                && !module.is_assumed
-            {
-                self.bring_in(None, &module, name, ReasonKind::Import, Certainty::Certain, 0);
-            }
-        }
         let node = |path: PathBuf, base, form| Node {
             path,
             base,
@@ -388,8 +383,16 @@ impl<'a> Closure<'a> {
         for end in ends {
             let part = name.get(..end).unwrap_or(name);
             match self.find(finder, part) {
-                // Where a condition decides, what only lies in the project is not what Python finds: it goes the other way.
-                Found::Module(module) if module.is_assumed && certainty == Certainty::Conditional => return false,
+                // Where a condition decides, what only lies in the project is not what Python finds: it goes the other way;
+                // unless the program cannot do without that package anyway.
+                Found::Module(module)
+                    if module.is_assumed
+                        && certainty == Certainty::Conditional
+                        && part.len() == name.split('.').next().map_or(0, str::len)
+                        && self.graph.number_of(&module.file).is_none() =>
+                {
+                    return false;
+                }
                 Found::Module(module) => {
                     let kind = if end == name.len() { kind } else { ReasonKind::PackageInit };
                     self.bring_in(at, &module, part, kind, certainty, line);

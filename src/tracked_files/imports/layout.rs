@@ -104,7 +104,7 @@ impl Layout {
                 waiting.extend(parts_of(&target));
             } else {
                 let rest: PathBuf = waiting.iter().rev().collect();
-                let path = here.join(rest);
+                let path = if waiting.is_empty() { here } else { here.join(rest) };
                 let tracked = TrackedPath::from_path(path.strip_prefix(&self.root).ok()?)?;
                 return Some(Placed { tracked, disk: path.canonicalize().ok()?, links });
             }

@@ -27,7 +27,7 @@ use sources::Sources;
 use crate::entry_point::EntryPointKind;
 use crate::entry_point::find::{Start, Started};
 use crate::id::ObjectId;
-use crate::python::import_system::{Finder, Form};
+use crate::python::import_system::{Finder, Form, Found, Module};
 use crate::python::source::Target;
 use crate::tracked_path::TrackedPath;
 
@@ -112,7 +112,7 @@ pub fn analyse(start: &Start, options: &Options<'_>) -> Analysis {
     let finder = Finder::new(&start.interpreter, &start.root, &start.search_path, fallback(&folders));
     let cache = options.caches.map_or_else(ScanCache::none, |caches| ScanCache::load(caches, &start.root, &target));
     let mut sources = Sources::new(target, cache, Box::new(options.stamp));
-    let followed = Closure::new(finder, &mut sources, folders, options.data_bytes).follow(beginning);
+    let followed = Closure::new(finder, &mut sources, folders, options.data_bytes).follow(beginning, at_start(start));
     let mut cache = sources.into_cache();
 
     let mut analysis = Analysis {
@@ -167,6 +167,16 @@ pub fn analyse(start: &Start, options: &Options<'_>) -> Analysis {
     // A cache that cannot be kept costs time and nothing else.
     let _ = cache.save();
     analysis
+}
+
+/// The modules of the project that Python imports by itself before it runs anything.
+fn at_start(start: &Start) -> Vec<(&'static str, Module)> {
+    let mut finder = Finder::new(&start.interpreter, &start.root, &start.at_start, Vec::new());
+    let mut found = |name| match finder.find(name) {
+        Found::Module(module) => Some((name, module)),
+        _ => None,
+    };
+    ["sitecustomize", "usercustomize"].into_iter().filter_map(&mut found).collect()
 }
 
 /// Folders in which a project's modules are looked for that the interpreter would not find: the program may be run by
