@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::python::variables::Variables;
 
-/// Variables that name the notebook, the surest first, each with how sure that is. The front ends set the second once: it
-/// is stale after a rename.
+/// Variables that name the notebook, the surest first, each with how sure that is. The front ends set the second once:
+/// it is stale after a rename.
 const VARIABLES: [(&str, f64); 2] = [("PAPERMILL_INPUT_PATH", 0.9), ("JPY_SESSION_NAME", 0.7)];
 /// What VS Code puts into the name of a session, with something random behind it.
 const SESSION_MARK: &str = "-jvsc-";

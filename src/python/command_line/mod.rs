@@ -90,8 +90,8 @@ impl PythonCommand {
         variables
     }
 
-    /// Whether it is a helper that a library has started, such as a worker of multiprocessing or joblib: what it runs is
-    /// its parent's program.
+    /// Whether it is a helper that a library has started, such as a worker of multiprocessing or joblib: what it runs
+    /// is its parent's program.
     pub fn is_worker(&self) -> bool {
         let has_argument = |name: &str| self.arguments.iter().any(|argument| argument == name);
         match &self.program {

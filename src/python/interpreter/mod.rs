@@ -1,7 +1,7 @@
 //! The Python that would run a program, and what its import system would find where.
 //!
-//! What only the interpreter itself knows it is asked once ([`ask`]), isolated and without `site`; everything that depends
-//! on the environment is worked out here from files, as Python's `site` does it ([`site`]).
+//! What only the interpreter itself knows it is asked once (`ask.rs`), isolated and without `site`; everything that
+//! depends on the environment is worked out here from files, as Python's `site` does it (`site.rs`).
 
 mod answer;
 mod ask;
