@@ -239,8 +239,9 @@ fn take_all(
     let selection = tracked.select();
     let structure = if tracked.is_entry() { None } else { Structure::after_walk(&tracked.root, &selection, horizon) };
     let generation = writer.generation()?;
-    let older = if is_vouched_for { Files::default() } else { tracked.files_of_newest(writer.store()) };
-    // Trees are found by their folders where the state knows these; else by the files of an older version.
+    // Trees are found by their folders where the state knows these; else by the files of an older version. To look for that may
+    // take long where many captures have just been recorded: their records are read.
+    let older = if before.is_some() { Files::default() } else { tracked.files_of_newest(writer.store()) };
     let earlier = match &before {
         Some(state) => Earlier::State { state, is_vouched_for },
         None => Earlier::Files(&older),
