@@ -147,6 +147,20 @@ impl<'i> Finder<'i> {
         self.is_changed = true;
     }
 
+    /// Takes a folder off the search path. What is found nowhere else is still found there: modules that were imported
+    /// before import more.
+    pub fn remove_folder(&mut self, folder: &Path) {
+        if let Some(at) = self.search.iter().position(|known| known.folder == folder) {
+            let place = self.search.remove(at);
+            self.search.push(place);
+        }
+    }
+
+    /// The version of Python that is searched for.
+    pub fn version(&self) -> (u8, u8, u8) {
+        self.interpreter.version
+    }
+
     /// Adds a folder in which a package's submodules are looked for, as a package does by `__path__.append`.
     pub fn add_to_package(&mut self, package: &str, folder: &Path) {
         if let Some(Found::Module(module)) = self.found.get_mut(package)
@@ -182,7 +196,12 @@ impl<'i> Finder<'i> {
     /// Forgets what was missing, if there is more to search than there was then. Whether that is so.
     pub fn look_again(&mut self) -> bool {
         if std::mem::take(&mut self.is_changed) {
-            self.found.retain(|_, found| *found != Found::Missing);
+            // What only lies in the project may be on the path now.
+            self.found.retain(|_, found| match found {
+                Found::Missing => false,
+                Found::Module(module) => !module.is_assumed,
+                Found::Namespace(_) | Found::Installed => true,
+            });
             return true;
         }
         false

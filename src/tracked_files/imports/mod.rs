@@ -6,8 +6,10 @@
 
 mod cache;
 mod closure;
+mod constants;
 mod graph;
 mod layout;
+mod listed;
 mod named_path;
 mod sources;
 
@@ -108,7 +110,7 @@ pub fn analyse(start: &Start, options: &Options<'_>) -> Analysis {
         Started::Command(text) => Beginning::Command(text.clone()),
     };
     let entry = start.file.as_deref().and_then(Path::parent).unwrap_or(&start.working_folder).to_owned();
-    let folders = Folders { root: start.root.clone(), working: start.working_folder.clone(), entry };
+    let folders = Folders { root: start.root.clone(), working: start.working_folder.clone(), entry, further: Vec::new() };
     let finder = Finder::new(&start.interpreter, &start.root, &start.search_path, fallback(&folders));
     let cache = options.caches.map_or_else(ScanCache::none, |caches| ScanCache::load(caches, &start.root, &target));
     let mut sources = Sources::new(target, cache, Box::new(options.stamp));
