@@ -153,12 +153,12 @@ impl Choice {
         let options = imports::Options {
             data_bytes: program.data_bytes,
             caches: program.caches.as_deref(),
-            stamp: |path| {
-                let metadata = path.metadata().ok()?;
-                of_metadata(&metadata, Horizon::now(path)).trusted()
+            stamp: {
+                let horizon = Horizon::now(&start.root);
+                Box::new(move |path| of_metadata(&path.metadata().ok()?, horizon).trusted())
             },
         };
-        let analysis = imports::analyse(start, &options);
+        let analysis = imports::analyse(start, options);
         let folder = start.file.as_deref().and_then(Path::parent).unwrap_or(&start.working_folder);
         let mut warnings = start.warnings.clone();
         let listed = strategy_yaml::select(&start.root, folder, start.file.as_deref(), store, &mut warnings);

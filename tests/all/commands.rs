@@ -395,7 +395,7 @@ fn files_outside_of_the_project_are_kept_beside_it() {
     }
     let library = project.beside("lib");
     let mut capture = project.command(["capture", "strategy.py", "--run", "first"]);
-    let captured: crate::support::Finished = capture.env("PYTHONPATH", &library).output().expect("it starts").into();
+    let captured: Finished = capture.env("PYTHONPATH", &library).output().expect("it starts").into();
     assert_eq!(captured.expect(0).stderr, "");
     let expected = [
         ".runsnap-outside/lib/shared/__init__.py",

@@ -7,7 +7,7 @@ use super::*;
 
 const PROC: &str = "/proc";
 /// Tells that it has come so far, and waits until its input ends.
-const WAIT: &str = "import sys\nprint('ready', flush=True)\nsys.stdin.read()\n";
+const WAIT: &str = "import os, sys\nos.write(1, b'ready\\n')\nsys.stdin.read()\n";
 
 /// A process that ends when it is dropped, as do those that it has started: their input ends.
 struct Running {

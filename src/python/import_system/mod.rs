@@ -147,6 +147,20 @@ impl<'i> Finder<'i> {
         self.is_changed = true;
     }
 
+    /// Takes a folder off the search path. What is found nowhere else is still found there: modules that were imported
+    /// before import more.
+    pub fn remove_folder(&mut self, folder: &Path) {
+        if let Some(at) = self.search.iter().position(|known| known.folder == folder) {
+            let place = self.search.remove(at);
+            self.search.push(place);
+        }
+    }
+
+    /// The version of Python that is searched for.
+    pub fn version(&self) -> (u8, u8, u8) {
+        self.interpreter.version
+    }
+
     /// Adds a folder in which a package's submodules are looked for, as a package does by `__path__.append`.
     pub fn add_to_package(&mut self, package: &str, folder: &Path) {
         if let Some(Found::Module(module)) = self.found.get_mut(package)

@@ -33,8 +33,22 @@ pub(super) fn python_of(text: &str) -> String {
     let Some(magic) = rest.strip_prefix("%%") else { return Cell::default().transformed(text) };
     let (line, body) = magic.split_at_checked(end_of_line(magic)).unwrap_or((magic, ""));
     let name = line.split_whitespace().next().unwrap_or_default();
-    let body = if KEPT_BODIES.contains(&name) { Cell::default().transformed(body) } else { blank(body) };
+    let body = match name {
+        _ if KEPT_BODIES.contains(&name) => Cell::default().transformed(body),
+        "bash" | "sh" => Cell::default().transformed(&commands_of(body)),
+        _ => blank(body),
+    };
     format!("{}{body}", blank(head))
+}
+
+/// The lines of a shell, as IPython's commands.
+fn commands_of(body: &str) -> String {
+    let line = |line: &str| match line.trim_start() {
+        "" => line.to_owned(),
+        command if command.starts_with('#') || command.trim_end().is_empty() => blank(line),
+        command => format!("!{command}"),
+    };
+    body.split_inclusive('\n').map(line).collect()
 }
 
 /// The line ends of a text.

@@ -6,7 +6,7 @@ use ruff_python_ast::{self as ast, Expr};
 
 use super::scopes::Binding;
 use super::walk::Walker;
-use super::{commands, dynamic, escapes, files, search_path};
+use super::{commands, dynamic, escapes, files, inner_code, listings, search_path};
 
 /// Asks about a call; true where it may compute a path, which nobody has taken yet.
 pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) -> bool {
@@ -24,10 +24,12 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) -> 
         _ => return false,
     };
     let last = last.as_ref();
-    let _ = escapes::call(walker, call, last)
-        || dynamic::call(walker, call, last)
+    let _ = dynamic::call(walker, call, last)
         || commands::call(walker, call, last)
         || search_path::call(walker, call, last)
+        || inner_code::call(walker, call, last)
+        || escapes::call(walker, call, last)
+        || listings::call(walker, call, last)
         || files::call(walker, call, last);
     computes_path(last)
 }

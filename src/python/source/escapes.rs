@@ -1,52 +1,94 @@
-//! IPython's commands: `%run`, `%load_ext`, `!python` and their like, as the calls that IPython makes of them. A script
-//! that was exported from a notebook has them written out.
+//! IPython's commands: `%run`, `%load_ext`, `!python` and their like.
 
-use ruff_python_ast::{self as ast, Expr};
+use ruff_python_ast::{self as ast, Expr, IpyEscapeKind};
 use ruff_text_size::{Ranged, TextRange};
 
 use super::commands::note;
 use super::evaluate::argument;
 use super::place::{Place, has_extension};
+use super::scopes::Binding;
 use super::shell::{Runs, Word, commands, runs};
 use super::walk::Walker;
-use super::{FileUse, How};
+use super::{FileUse, How, SearchPath, search_path};
 
-/// Notes what a command loads; false where the call is none.
-pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) -> bool {
-    if !matches!(last, "run_line_magic" | "magic" | "system" | "getoutput") {
-        return false;
-    }
-    let Expr::Attribute(method) = call.func.as_ref() else { return false };
-    let Expr::Call(shell_of) = method.value.as_ref() else { return false };
-    if !matches!(walker.qualified(&shell_of.func).as_deref(), Some("builtins.get_ipython" | "IPython.get_ipython")) {
-        return false;
-    }
-    let text = |at| argument(call, at, &[]).and_then(|text| walker.evaluator().text_of(text));
-    let Some(first) = text(0) else { return true };
-    let second = text(1).unwrap_or_default();
-    match last {
-        "run_line_magic" => magic(walker, &first, &second, call.range()),
-        "magic" => line(walker, &first, call.range()),
-        _ => shell(walker, &first, call.range()),
-    }
-    true
-}
-
-/// A magic with what follows it, as it was typed behind the `%`.
-fn line(walker: &mut Walker<'_, '_>, line: &str, range: TextRange) {
-    let (name, rest) = line.trim_start().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
-    magic(walker, name, rest, range);
-}
-
-fn magic(walker: &mut Walker<'_, '_>, name: &str, rest: &str, range: TextRange) {
-    match name {
-        "run" => run(walker, rest, range),
-        "load" | "loadpy" => load(walker, rest, range),
-        "load_ext" | "reload_ext" => extension(walker, rest.trim(), range),
-        "sx" | "system" => shell(walker, rest, range),
-        // The line itself is the statement that is timed.
-        "time" | "timeit" | "prun" | "memit" | "mprun" | "lprun" => timed(walker, rest, range),
+/// Notes what a command loads.
+pub(super) fn command(walker: &mut Walker<'_, '_>, kind: IpyEscapeKind, value: &str, range: TextRange) {
+    match kind {
+        IpyEscapeKind::Shell | IpyEscapeKind::ShCap => shell(walker, value, range),
+        IpyEscapeKind::Magic | IpyEscapeKind::Magic2 => {
+            let (name, rest) = value.trim_start().split_once(char::is_whitespace).unwrap_or((value.trim(), ""));
+            match name {
+                "run" => run(walker, rest, range),
+                "load" | "loadpy" => load(walker, rest, range),
+                "load_ext" | "reload_ext" => extension(walker, rest.trim(), range),
+                "sx" | "system" => shell(walker, rest, range),
+                "cd" | "pushd" => go_to(walker, rest, range),
+                // The line itself is the statement that is timed.
+                "time" | "timeit" | "prun" | "memit" | "mprun" | "lprun" => timed(walker, rest, range),
+                _ => {}
+            }
+        }
         _ => {}
+    }
+}
+
+/// `get_ipython().run_line_magic("run", "x.py")`, and its `system` and `run_cell_magic`; false where it is none of these.
+pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) -> bool {
+    let Expr::Attribute(method) = call.func.as_ref() else { return false };
+    let text = |walker: &Walker<'_, 'a>, at: usize| walker.evaluator().text_of(argument(call, at, &[])?);
+    match last {
+        "run_line_magic" | "magic" | "run_cell_magic" => {
+            let (Some(name), line) = (text(walker, 0), text(walker, 1).unwrap_or_default()) else { return true };
+            let range = call.range();
+            command(walker, IpyEscapeKind::Magic, format!("{name} {line}").trim(), range);
+            if let Some(body) = text(walker, 2) {
+                match name.as_str() {
+                    "bash" | "sh" | "script" => shell(walker, &body, range),
+                    "time" | "timeit" | "prun" | "capture" => walker.code(range.start(), &body),
+                    _ => {}
+                }
+            }
+            true
+        }
+        "system" | "getoutput" if is_shell(walker, &method.value) => {
+            if let Some(line) = text(walker, 0) {
+                shell(walker, &line, call.range());
+            }
+            true
+        }
+        _ => false,
+    }
+}
+
+fn is_shell(walker: &Walker<'_, '_>, expr: &Expr) -> bool {
+    let is_named = |expr: &Expr| match expr {
+        Expr::Call(call) => match call.func.as_ref() {
+            Expr::Name(name) => name.id.as_str() == "get_ipython",
+            Expr::Attribute(attribute) => attribute.attr.as_str() == "get_ipython",
+            _ => false,
+        },
+        _ => false,
+    };
+    match expr {
+        Expr::Name(name) => match walker.scopes.lookup(name.id.as_str(), walker.scopes.innermost()) {
+            Some((_, Binding::Value(value))) => is_named(value),
+            _ => false,
+        },
+        other => is_named(other),
+    }
+}
+
+/// `%cd folder`: relative paths begin there, and so does what a notebook imports.
+fn go_to(walker: &mut Walker<'_, '_>, line: &str, range: TextRange) {
+    let words = words(line);
+    let folder = words.iter().find_map(|word| match word {
+        Word::Text(text) if !text.starts_with('-') => Place::from_text(text, walker.target.os_name == "nt"),
+        _ => None,
+    });
+    if let Some(folder) = folder {
+        for target in [SearchPath::Working, SearchPath::Global] {
+            search_path::edit(walker, range.start(), &folder, target, true);
+        }
     }
 }
 
@@ -81,7 +123,7 @@ fn run(walker: &mut Walker<'_, '_>, line: &str, range: TextRange) {
             file => {
                 // Without an extension, IPython looks for a source of that name.
                 let file = if has_extension(file) { file.to_owned() } else { format!("{file}.py") };
-                return name(walker, &file, range);
+                return name(walker, &file, range, FileUse::Process);
             }
         }
     }
@@ -95,16 +137,16 @@ fn load(walker: &mut Walker<'_, '_>, line: &str, range: TextRange) {
         match word.as_str() {
             "-r" | "-s" => drop(words.next()),
             flag if flag.starts_with('-') => {}
-            file => return name(walker, file, range),
+            file => return name(walker, file, range, FileUse::Code),
         }
     }
 }
 
-fn name(walker: &mut Walker<'_, '_>, file: &str, range: TextRange) {
+fn name(walker: &mut Walker<'_, '_>, file: &str, range: TextRange, usage: FileUse) {
     if let Some(place) =
         Place::from_text(file, walker.target.os_name == "nt").filter(|place| has_extension(&place.rest))
     {
-        walker.name_place(range, &place, FileUse::Code);
+        walker.name_place(range, &place, usage);
     }
 }
 
@@ -120,9 +162,9 @@ fn extension(walker: &mut Walker<'_, '_>, module: &str, range: TextRange) {
 }
 
 /// `%time run(x)` is an expression like any other, but for its place; what `%time %run x.py` runs is what matters.
-fn timed(walker: &mut Walker<'_, '_>, timed: &str, range: TextRange) {
-    match timed.trim_start().split_at_checked(1) {
-        Some(("%", inner)) if inner.starts_with("run ") => line(walker, inner, range),
+fn timed(walker: &mut Walker<'_, '_>, line: &str, range: TextRange) {
+    match line.trim_start().split_at_checked(1) {
+        Some(("%", inner)) if inner.starts_with("run") => command(walker, IpyEscapeKind::Magic, inner, range),
         Some(("!", inner)) => shell(walker, inner, range),
         _ => {}
     }

@@ -3,11 +3,14 @@
 use std::cell::Cell;
 
 use ruff_python_ast::{self as ast, Expr, Operator};
+use ruff_text_size::Ranged;
 
+use super::constants::has_mark;
+use super::given::Given;
 use super::place::Place;
 use super::scopes::{Binding, Scopes};
-use super::strings::{MAX_TEXT, push_text};
-use super::{Base, Target};
+use super::several::Choices;
+use super::{Base, Package, Target};
 
 /// A piece of a string or a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub(super) struct Beginning {
 pub(super) struct Evaluator<'w, 'a> {
     pub(super) scopes: &'w Scopes<'a>,
     pub(super) target: &'w Target,
+    pub(super) choices: &'w Choices,
+    given: &'w Given,
     steps: Cell<u32>,
 }
 
@@ -53,27 +58,48 @@ pub(super) struct Evaluator<'w, 'a> {
 pub(super) const MAX_STEPS: u32 = 400;
 /// Expressions within each other.
 const MAX_DEPTH: u32 = 40;
+/// A longer string is no path.
+const MAX_TEXT: usize = 8192;
+
 /// Where an expression is seen from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct At {
     pub(super) scope: usize,
-    depth: u32,
+    pub(super) depth: u32,
+    /// Whether numbers become text, as they do in an f-string.
+    pub(super) is_formatted: bool,
 }
 
 impl At {
-    fn deeper(self) -> Self {
+    pub(super) fn deeper(self) -> Self {
         Self { depth: self.depth + 1, ..self }
+    }
+
+    /// Whether it is not too deep.
+    pub(super) fn is_allowed(self) -> bool {
+        self.depth < MAX_DEPTH
+    }
+
+    pub(super) fn formatted(self, is_formatted: bool) -> Self {
+        Self { is_formatted, ..self }
     }
 }
 
 impl<'w, 'a> Evaluator<'w, 'a> {
-    pub(super) fn new(scopes: &'w Scopes<'a>, target: &'w Target) -> Self {
-        Self { scopes, target, steps: Cell::new(0) }
+    pub(super) fn new(scopes: &'w Scopes<'a>, target: &'w Target, choices: &'w Choices, given: &'w Given) -> Self {
+        Self { scopes, target, choices, given, steps: Cell::new(0) }
+    }
+
+    /// Counts a step; false where there were enough.
+    pub(super) fn may_step(&self) -> bool {
+        let steps = self.steps.get();
+        self.steps.set(steps.saturating_add(1));
+        steps < MAX_STEPS
     }
 
     /// Seen from the innermost scope.
     pub(super) fn here(&self) -> At {
-        At { scope: self.scopes.innermost(), depth: 0 }
+        At { scope: self.scopes.innermost(), depth: 0, is_formatted: false }
     }
 
     pub(super) fn is_windows(&self) -> bool {
@@ -88,6 +114,21 @@ impl<'w, 'a> Evaluator<'w, 'a> {
     pub(super) fn path(&self, expr: &'a Expr) -> Option<Place> {
         self.steps.set(0);
         self.place(expr, self.here())
+    }
+
+    /// The paths that an expression may stand for.
+    pub(super) fn paths(&self, expr: &'a Expr) -> Vec<Place> {
+        self.choices.each(|| self.path(expr)).into_iter().flatten().collect()
+    }
+
+    /// The texts that an expression may stand for.
+    pub(super) fn texts_of(&self, expr: &'a Expr) -> Vec<String> {
+        self.choices.each(|| self.text_of(expr)).into_iter().flatten().collect()
+    }
+
+    /// How the texts begin that an expression may stand for.
+    pub(super) fn beginnings_of(&self, expr: &'a Expr) -> Vec<Beginning> {
+        self.choices.each(|| self.beginning_of(expr)).into_iter().flatten().collect()
     }
 
     /// The value of an expression.
@@ -110,6 +151,13 @@ impl<'w, 'a> Evaluator<'w, 'a> {
         let mut out = Beginning { is_whole: true, ..Beginning::default() };
         for (number, piece) in self.pieces(expr, self.here()).into_iter().enumerate() {
             match piece {
+                // What another module gives is not known here.
+                Piece::Text(text) if has_mark(&text) => {
+                    if out.is_whole {
+                        out.text.push_str(text.split(super::MARK).next().unwrap_or_default());
+                    }
+                    out.is_whole = false;
+                }
                 Piece::Text(text) if out.is_whole => out.text.push_str(&text),
                 Piece::OwnPackage if number == 0 => out.own_package = true,
                 _ => out.is_whole = false,
@@ -175,13 +223,12 @@ impl<'w, 'a> Evaluator<'w, 'a> {
     }
 
     pub(super) fn push_pieces(&self, expr: &'a Expr, at: At, out: &mut Vec<Piece>) {
-        let steps = self.steps.get();
-        self.steps.set(steps + 1);
-        if steps >= MAX_STEPS || at.depth >= MAX_DEPTH {
+        if !self.may_step() || at.depth >= MAX_DEPTH {
             return out.push(Piece::Hole);
         }
         let at = at.deeper();
         match expr {
+            Expr::StringLiteral(literal) if has_mark(literal.value.to_str()) => out.push(Piece::Hole),
             Expr::StringLiteral(literal) => push_text(out, literal.value.to_str()),
             Expr::FString(string) => {
                 for part in &string.value {
@@ -191,10 +238,13 @@ impl<'w, 'a> Evaluator<'w, 'a> {
                     }
                 }
             }
-            Expr::BinOp(operation) => match operation.op {
-                Operator::Add => self.push_sum(operation, at, out),
-                Operator::Mod => self.push_percent(operation, at, out),
-                Operator::Div => match self.quotient(operation, at) {
+            Expr::NumberLiteral(ast::ExprNumberLiteral { value: ast::Number::Int(number), .. }) if at.is_formatted => {
+                push_text(out, &number.to_string());
+            }
+            Expr::BinOp(operation) => match (operation.op, at.formatted(false)) {
+                (Operator::Add, at) => self.push_sum(operation, at, out),
+                (Operator::Mod, at) => self.push_percent(operation, at, out),
+                (Operator::Div, at) => match self.quotient(operation, at) {
                     Some(place) => out.push(Piece::Place(place)),
                     None => out.push(Piece::Hole),
                 },
@@ -204,14 +254,29 @@ impl<'w, 'a> Evaluator<'w, 'a> {
                 ("__file__", None) => out.push(Piece::Place(Place::at(Base::Source(0)))),
                 ("__name__" | "__package__", None) => out.push(Piece::OwnPackage),
                 (_, Some((scope, Binding::Value(value)))) => self.push_pieces(value, At { scope, ..at }, out),
+                (_, Some((_, Binding::Parameter(at)))) => {
+                    let given = self.given.of(*at);
+                    // Whoever else calls it gives it something else.
+                    let chosen = self.choices.choose(*at, given.len() + 1).and_then(|number| given.get(number));
+                    out.push(chosen.cloned().unwrap_or(Piece::Hole));
+                }
+                (_, Some((scope, Binding::Each(each)))) => self.push_each(each, At { scope, ..at }, out),
                 _ => self.push_constant(expr, at, out),
             },
             Expr::Attribute(attribute) => match self.attribute(attribute, at) {
                 Some(piece) => out.push(piece),
                 None => self.push_constant(expr, at, out),
             },
-            Expr::Subscript(subscript) => out.push(self.subscript(subscript, at).unwrap_or(Piece::Hole)),
-            Expr::Call(call) => match self.format_call(call, at, out) {
+            Expr::Subscript(subscript) => match self.subscript(subscript, at) {
+                Some(piece) => out.push(piece),
+                None if self.push_picked(&subscript.value, &subscript.slice, subscript.range(), at, out) => {}
+                None => out.push(Piece::Hole),
+            },
+            Expr::If(choice) => self.push_one_of(&[&choice.body, &choice.orelse], expr.range(), at, out),
+            Expr::BoolOp(ast::ExprBoolOp { op: ast::BoolOp::Or, values, .. }) => {
+                self.push_one_of(&values.iter().take(8).collect::<Vec<_>>(), expr.range(), at, out);
+            }
+            Expr::Call(call) => match self.format_call(call, at, out) || self.push_lookup(call, at, out) {
                 true => {}
                 false => out.push(self.call(call, at).unwrap_or(Piece::Hole)),
             },
@@ -219,7 +284,7 @@ impl<'w, 'a> Evaluator<'w, 'a> {
         }
     }
 
-    pub(super) fn push_constant(&self, expr: &'a Expr, at: At, out: &mut Vec<Piece>) {
+    fn push_constant(&self, expr: &'a Expr, at: At, out: &mut Vec<Piece>) {
         let name = self.qualified(expr, at).unwrap_or_default();
         match name.as_str() {
             "os.curdir" | "os.path.curdir" => push_text(out, "."),
@@ -229,8 +294,69 @@ impl<'w, 'a> Evaluator<'w, 'a> {
             "sys.executable" => out.push(Piece::Python),
             "builtins.__spec__.parent" => out.push(Piece::OwnPackage),
             "builtins.__spec__.origin" => out.push(Piece::Place(Place::at(Base::Source(0)))),
-            _ => out.push(Piece::Hole),
+            _ => match self.scopes.mark(expr, at.scope) {
+                Some(mark) => push_text(out, &mark),
+                None => out.push(Piece::Hole),
+            },
         }
+    }
+
+    fn quotient(&self, operation: &'a ast::ExprBinOp, at: At) -> Option<Place> {
+        let (left, right) = (self.value(&operation.left, at)?, self.value(&operation.right, at)?);
+        let (mut place, other) = match (left, right) {
+            (Value::Place(left), Value::Text(right)) => (left, Place::from_text(&right, self.is_windows())?),
+            (Value::Place(left), Value::Place(right)) => (left, right),
+            (Value::Text(left), Value::Place(right)) => (Place::from_text(&left, self.is_windows())?, right),
+            // What another module has may be a path object.
+            (Value::Text(left), Value::Text(right)) if has_mark(&left) => {
+                (self.marked(&left)?, Place::from_text(&right, self.is_windows())?)
+            }
+            _ => return None,
+        };
+        if !place.is_object && !other.is_object {
+            return None;
+        }
+        place.join(&other, self.is_windows());
+        place.is_object = true;
+        Some(place)
+    }
+
+    /// A path object that begins with another module's value.
+    pub(super) fn marked(&self, text: &str) -> Option<Place> {
+        let place = Place::from_text(text, self.is_windows())?;
+        text.starts_with(super::MARK).then_some(Place { is_object: true, ..place })
+    }
+
+    fn attribute(&self, attribute: &'a ast::ExprAttribute, at: At) -> Option<Piece> {
+        if !matches!(attribute.attr.as_str(), "parent" | "name" | "stem" | "suffix") {
+            return None;
+        }
+        let Value::Place(place) = self.value(&attribute.value, at)? else { return None };
+        if !place.is_object {
+            return None;
+        }
+        let split = |name: &str| name.rfind('.').filter(|dot| *dot > 0 && dot + 1 < name.len());
+        match attribute.attr.as_str() {
+            "parent" => Some(Piece::Place(place.parent()?)),
+            "name" => Some(Piece::Text(place.name()?.to_owned())),
+            "stem" => place
+                .name()
+                .map(|name| Piece::Text(name.get(..split(name).unwrap_or(name.len())).unwrap_or(name).to_owned())),
+            _ => place
+                .name()
+                .map(|name| Piece::Text(split(name).and_then(|dot| name.get(dot..)).unwrap_or_default().to_owned())),
+        }
+    }
+}
+
+impl Package {
+    /// From a dotted name with its leading dots.
+    pub(super) fn from_dotted(name: &str) -> Option<Self> {
+        let module = name.trim_start_matches('.');
+        if name.is_empty() || name.starts_with("builtins.") || !is_dotted(module) && !module.is_empty() {
+            return None;
+        }
+        Some(Self { level: u32::try_from(name.len() - module.len()).ok()?, module: module.to_owned() })
     }
 }
 
@@ -256,5 +382,16 @@ pub(super) fn small_number(expr: &Expr) -> Option<u8> {
     match expr {
         Expr::NumberLiteral(ast::ExprNumberLiteral { value: ast::Number::Int(number), .. }) => number.as_u8(),
         _ => None,
+    }
+}
+
+pub(super) fn push_text(out: &mut Vec<Piece>, text: &str) {
+    if text.len() > MAX_TEXT {
+        return out.push(Piece::Hole);
+    }
+    match out.last_mut() {
+        Some(Piece::Text(last)) if last.len() <= MAX_TEXT => last.push_str(text),
+        Some(Piece::Text(_)) => out.push(Piece::Hole),
+        _ => out.push(Piece::Text(text.to_owned())),
     }
 }

@@ -32,7 +32,7 @@ pub enum ReasonKind {
 }
 
 /// How sure it is that the run loads a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Certainty {
     /// Nothing stands between the start and the import.

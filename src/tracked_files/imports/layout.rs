@@ -1,6 +1,6 @@
 //! Under which paths a snapshot has the files of a run: those of the project under their own, all others below a label.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
@@ -27,12 +27,14 @@ pub struct Placed {
 pub struct Layout {
     root: PathBuf,
     outside: BTreeMap<PathBuf, String>,
+    /// Whether a folder of the project is one, with no link on the way to it.
+    plain: HashMap<PathBuf, bool>,
 }
 
 impl Layout {
     /// For a project.
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), outside: BTreeMap::new() }
+        Self { root: root.to_owned(), outside: BTreeMap::new(), plain: HashMap::new() }
     }
 
     /// Makes labels for folders outside of the project, so that they depend on nothing but the folders' names and order.
@@ -57,7 +59,23 @@ impl Layout {
 
     /// The place of a file that was found by a folder of the search path; of a member of an archive, that of the archive.
     /// `None` where its name cannot be stored.
-    pub fn place(&self, path: &Path, base: &Path) -> Option<Placed> {
+    pub fn place(&mut self, path: &Path, base: &Path) -> Option<Placed> {
+        // Nearly all files are plain ones of the project: a look at each is enough.
+        if let (Ok(relative), Some(folder)) = (path.strip_prefix(&self.root), path.parent()) {
+            let is_plain = match self.plain.get(folder) {
+                Some(known) => *known,
+                None => {
+                    let inner = folder.ancestors().take_while(|inner| *inner != self.root);
+                    let is_plain = folder.is_dir() && !inner.into_iter().any(Path::is_symlink);
+                    self.plain.insert(folder.to_owned(), is_plain);
+                    is_plain
+                }
+            };
+            if is_plain && path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
+                let (tracked, disk) = (TrackedPath::from_path(relative)?, path.to_owned());
+                return Some(Placed { tracked, disk, links: Vec::new() });
+            }
+        }
         let archive = if path.exists() { None } else { split_archive(path) };
         let (path, base) = match &archive {
             Some((archive, _)) => (archive.as_path(), if base.starts_with(archive) { archive.parent()? } else { base }),
@@ -143,12 +161,12 @@ mod tests {
         symlink("round.py", root.join("round.py")).expect("linked");
         let mut layout = Layout::new(&root);
         layout.label([base.join("shared"), root.clone()]);
-        let place = |path: &str, found_by: &str| layout.place(&base.join(path), &base.join(found_by));
+        let mut place = |path: &str, found_by: &str| layout.place(&base.join(path), &base.join(found_by));
         let told = |placed: &Placed| {
             let links: Vec<String> = placed.links.iter().map(|(link, _)| link.to_string()).collect();
             (placed.tracked.to_string(), placed.disk.strip_prefix(&base).expect("below").display().to_string(), links)
         };
-        let is = |path: &str, found_by: &str| told(&place(path, found_by).expect("a place"));
+        let mut is = |path: &str, found_by: &str| told(&place(path, found_by).expect("a place"));
         let text = |tracked: &str, disk: &str, links: &[&str]| {
             (tracked.to_owned(), disk.to_owned(), links.iter().map(|link| (*link).to_owned()).collect::<Vec<_>>())
         };

@@ -6,8 +6,11 @@
 
 mod cache;
 mod closure;
+mod constants;
 mod graph;
 mod layout;
+mod listed;
+mod mentions;
 mod named_path;
 mod sources;
 
@@ -83,11 +86,11 @@ pub struct Options<'a> {
     /// Where to keep what sources say.
     pub caches: Option<&'a Path>,
     /// Tells whether a file is as it was.
-    pub stamp: fn(&Path) -> Option<u64>,
+    pub stamp: Box<Stamp>,
 }
 
 /// Finds the files that a run uses, from how it starts.
-pub fn analyse(start: &Start, options: &Options<'_>) -> Analysis {
+pub fn analyse(start: &Start, options: Options<'_>) -> Analysis {
     let target = Target {
         version: (start.interpreter.version.0, start.interpreter.version.1),
         platform: start.interpreter.platform.clone(),
@@ -108,12 +111,12 @@ pub fn analyse(start: &Start, options: &Options<'_>) -> Analysis {
         Started::Command(text) => Beginning::Command(text.clone()),
     };
     let entry = start.file.as_deref().and_then(Path::parent).unwrap_or(&start.working_folder).to_owned();
-    let folders = Folders { root: start.root.clone(), working: start.working_folder.clone(), entry };
+    let folders = Folders { root: start.root.clone(), working: start.working_folder.clone(), entry, further: Vec::new() };
     let finder = Finder::new(&start.interpreter, &start.root, &start.search_path, fallback(&folders));
     let cache = options.caches.map_or_else(ScanCache::none, |caches| ScanCache::load(caches, &start.root, &target));
-    let mut sources = Sources::new(target, cache, Box::new(options.stamp));
+    let mut sources = Sources::new(target, cache, options.stamp);
     let followed = Closure::new(finder, &mut sources, folders, options.data_bytes).follow(beginning, at_start(start));
-    let mut cache = sources.into_cache();
+    let (mut cache, stamp) = sources.into_parts();
 
     let mut analysis = Analysis {
         unresolved: followed.unresolved,
@@ -156,7 +159,7 @@ pub fn analyse(start: &Start, options: &Options<'_>) -> Analysis {
     }
     analysis.type_only.retain(|path, _| !analysis.files.contains_key(path));
     let paths: Vec<PathBuf> = followed.large.keys().cloned().collect();
-    let hashes = sources::hash_large(&mut cache, &options.stamp, &paths);
+    let hashes = sources::hash_large(&mut cache, &*stamp, &paths);
     for (disk, by) in followed.large {
         let placed = disk.parent().and_then(|base| layout.place(&disk, base));
         if let (Some(placed), Some((bytes, id))) = (placed, hashes.get(&disk)) {

@@ -63,9 +63,9 @@ impl Sources {
         Self { target, cache, stamp }
     }
 
-    /// The cache, with all that was read.
-    pub fn into_cache(self) -> ScanCache {
-        self.cache
+    /// The cache, with all that was read, and what tells whether a file is as it was.
+    pub fn into_parts(self) -> (ScanCache, Box<Stamp>) {
+        (self.cache, self.stamp)
     }
 
     /// What a text says that is in no file.
@@ -75,11 +75,18 @@ impl Sources {
 
     /// What files say, in their order. One that cannot be read has a problem.
     pub fn read_all(&mut self, files: &[(PathBuf, FileForm)]) -> Vec<Read> {
+        // What is known takes a look each: to call up the other cores takes longer.
+        let looked: Vec<_> = files.iter().map(|(path, form)| self.look(path, *form)).collect();
+        let unknown = looked.iter().filter(|look| look.is_err()).count();
         let this = &*self;
-        let outcomes: Vec<Outcome> = if files.len() < PARALLEL_FILES {
-            files.iter().map(|(path, form)| this.read(path, *form)).collect()
+        let finish = |((path, form), look): (&(PathBuf, FileForm), Result<Outcome, Option<u64>>)| match look {
+            Ok(outcome) => outcome,
+            Err(stamp) => this.read(path, *form, stamp),
+        };
+        let outcomes: Vec<Outcome> = if unknown < PARALLEL_FILES {
+            files.iter().zip(looked).map(finish).collect()
         } else {
-            files.par_iter().map(|(path, form)| this.read(path, *form)).collect()
+            files.par_iter().zip(looked).map(finish).collect()
         };
         let mut reads = Vec::with_capacity(outcomes.len());
         for ((path, _), Outcome { read, key, stamp, encoded }) in files.iter().zip(outcomes) {
@@ -91,22 +98,21 @@ impl Sources {
         reads
     }
 
-    fn read(&self, path: &Path, form: FileForm) -> Outcome {
-        let stamp = (self.stamp)(path);
-        let stamped = stamp.and_then(|stamp| self.cache.key_of(path, stamp));
-        let form_byte = match form {
-            FileForm::Python(Form::Source) | FileForm::Command => 0,
-            FileForm::Python(Form::Bytecode) => 1,
-            FileForm::Notebook => 2,
+    /// What is known of a file without reading it; its stamp where that is not enough.
+    fn look(&self, path: &Path, form: FileForm) -> Result<Outcome, Option<u64>> {
+        let Some(form) = form_byte(form) else {
             // There is nothing in them to follow.
-            FileForm::Python(Form::Extension) | FileForm::Data => {
-                return Outcome { read: Read::default(), key: None, stamp, encoded: None };
-            }
+            return Ok(Outcome { read: Read::default(), key: None, stamp: None, encoded: None });
         };
-        let is_known = |key: &Key| key.form == form_byte;
-        if let Some((key, read)) = stamped.filter(is_known).and_then(|key| Some((key, self.cached(&key)?))) {
-            return Outcome { read, key: Some(key), stamp, encoded: None };
+        let stamp = (self.stamp)(path);
+        let key = stamp.and_then(|stamp| self.cache.key_of(path, stamp)).filter(|key| key.form == form);
+        match key.and_then(|key| Some((key, self.cached(&key)?))) {
+            Some((key, read)) => Ok(Outcome { read, key: Some(key), stamp, encoded: None }),
+            None => Err(stamp),
         }
+    }
+
+    fn read(&self, path: &Path, form: FileForm, stamp: Option<u64>) -> Outcome {
         let content = match content_of(path) {
             Ok(content) => content,
             Err(error) => {
@@ -115,7 +121,7 @@ impl Sources {
                 return Outcome { read: Read { scan, cells: Vec::new() }, key: None, stamp, encoded: None };
             }
         };
-        let key = Key::of(&content, form_byte);
+        let key = Key::of(&content, form_byte(form).unwrap_or_default());
         if let Some(read) = self.cached(&key) {
             return Outcome { read, key: Some(key), stamp, encoded: None };
         }
@@ -143,6 +149,16 @@ impl Sources {
             FileForm::Python(Form::Bytecode) => Read { scan: bytecode::scan(content), cells: Vec::new() },
             _ => Read { scan: scan(content, &self.target), cells: Vec::new() },
         }
+    }
+}
+
+/// How files of a form are read; `None` where they are not.
+fn form_byte(form: FileForm) -> Option<u8> {
+    match form {
+        FileForm::Python(Form::Source) | FileForm::Command => Some(0),
+        FileForm::Python(Form::Bytecode) => Some(1),
+        FileForm::Notebook => Some(2),
+        FileForm::Python(Form::Extension) | FileForm::Data => None,
     }
 }
 

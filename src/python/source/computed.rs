@@ -1,49 +1,13 @@
-//! The operations of `os.path`, pathlib and their like on paths.
+//! Paths that calls, methods and lookups compute: `os.path`, `pathlib`, `inspect`, `importlib.resources`.
 
 use ruff_python_ast::{self as ast, Expr};
 
-use super::evaluate::{At, Evaluator, Piece, Value, argument, is_dotted, small_number};
+use super::constants::has_mark;
+use super::evaluate::{At, Evaluator, Piece, Value, argument, small_number};
 use super::place::Place;
 use super::{Base, Package, resources};
 
 impl<'a> Evaluator<'_, 'a> {
-    pub(super) fn quotient(&self, operation: &'a ast::ExprBinOp, at: At) -> Option<Place> {
-        let (left, right) = (self.value(&operation.left, at)?, self.value(&operation.right, at)?);
-        let (mut place, other) = match (left, right) {
-            (Value::Place(left), Value::Text(right)) => (left, Place::from_text(&right, self.is_windows())?),
-            (Value::Place(left), Value::Place(right)) => (left, right),
-            (Value::Text(left), Value::Place(right)) => (Place::from_text(&left, self.is_windows())?, right),
-            _ => return None,
-        };
-        if !place.is_object && !other.is_object {
-            return None;
-        }
-        place.join(&other, self.is_windows());
-        place.is_object = true;
-        Some(place)
-    }
-
-    pub(super) fn attribute(&self, attribute: &'a ast::ExprAttribute, at: At) -> Option<Piece> {
-        if !matches!(attribute.attr.as_str(), "parent" | "name" | "stem" | "suffix") {
-            return None;
-        }
-        let Value::Place(place) = self.value(&attribute.value, at)? else { return None };
-        if !place.is_object {
-            return None;
-        }
-        let split = |name: &str| name.rfind('.').filter(|dot| *dot > 0 && dot + 1 < name.len());
-        match attribute.attr.as_str() {
-            "parent" => Some(Piece::Place(place.parent()?)),
-            "name" => Some(Piece::Text(place.name()?.to_owned())),
-            "stem" => place
-                .name()
-                .map(|name| Piece::Text(name.get(..split(name).unwrap_or(name.len())).unwrap_or(name).to_owned())),
-            _ => place
-                .name()
-                .map(|name| Piece::Text(split(name).and_then(|dot| name.get(dot..)).unwrap_or_default().to_owned())),
-        }
-    }
-
     pub(super) fn subscript(&self, subscript: &'a ast::ExprSubscript, at: At) -> Option<Piece> {
         let index = small_number(&subscript.slice)?;
         match subscript.value.as_ref() {
@@ -64,9 +28,21 @@ impl<'a> Evaluator<'_, 'a> {
                 let stem = place.rest.rsplit_once('.').filter(|_| index == 0 && place.name().is_some())?.0.to_owned();
                 Some(Piece::Place(Place { rest: stem, ..place }))
             }
+            Expr::Attribute(_) | Expr::Name(_) if index == 0 && self.is_of_main(&subscript.value, at).is_some() => {
+                self.is_of_main(&subscript.value, at).map(|up| Piece::Place(Place::at(Base::Main(up))))
+            }
             Expr::Name(name) if name.id.as_str() == "__path__" && index == 0 => {
                 self.scopes.lookup("__path__", at.scope).is_none().then(|| Piece::Place(Place::at(Base::Source(1))))
             }
+            _ => None,
+        }
+    }
+
+    /// Whether the first item of a list belongs to the main program: its file, or its folder.
+    fn is_of_main(&self, list: &Expr, at: At) -> Option<u32> {
+        match self.qualified(list, at).as_deref() {
+            Some("sys.argv") => Some(0),
+            Some("sys.path") => Some(1),
             _ => None,
         }
     }
@@ -101,6 +77,8 @@ impl<'a> Evaluator<'_, 'a> {
                 Place { is_object: false, ..self.joined(first, rest, at)? }
             }
             "os.path.dirname" => match self.value(first?, at)? {
+                // Of another module's value the folder is not known.
+                Value::Text(text) if has_mark(text.rsplit('/').next().unwrap_or_default()) => return None,
                 Value::Text(text) => {
                     let folder = text.rsplit_once('/').map_or("", |(folder, _)| folder);
                     return Some(Piece::Text(
@@ -120,7 +98,7 @@ impl<'a> Evaluator<'_, 'a> {
             "os.path.normpath" => Place { is_resolved: false, ..self.place(first?, at)?.resolve() },
             "os.path.expanduser" | "os.path.expandvars" | "os.path.normcase" | "os.fspath" | "builtins.str"
             | "os.fsdecode" => {
-                let piece = match self.value(first?, at)? {
+                let piece = match self.value(first?, at.formatted(name == "builtins.str"))? {
                     Value::Place(place) => Piece::Place(Place { is_object: false, ..place }),
                     Value::Text(text) if text.contains(['~', '$']) => return None,
                     Value::Text(text) => Piece::Text(text),
@@ -151,12 +129,7 @@ impl<'a> Evaluator<'_, 'a> {
         Some(Piece::Place(place))
     }
 
-    pub(super) fn method(
-        &self,
-        attribute: &'a ast::ExprAttribute,
-        arguments: &'a ast::Arguments,
-        at: At,
-    ) -> Option<Piece> {
+    fn method(&self, attribute: &'a ast::ExprAttribute, arguments: &'a ast::Arguments, at: At) -> Option<Piece> {
         let name = attribute.attr.as_str();
         if !matches!(
             name,
@@ -172,7 +145,11 @@ impl<'a> Evaluator<'_, 'a> {
         ) {
             return None;
         }
-        let Value::Place(place) = self.value(&attribute.value, at)? else { return None };
+        let place = match self.value(&attribute.value, at)? {
+            Value::Place(place) => place,
+            Value::Text(text) => self.marked(&text)?,
+            Value::Python => return None,
+        };
         if !place.is_object {
             return None;
         }
@@ -207,7 +184,7 @@ impl<'a> Evaluator<'_, 'a> {
         Some(Piece::Place(place))
     }
 
-    pub(super) fn joined(&self, mut place: Place, more: &'a [Expr], at: At) -> Option<Place> {
+    fn joined(&self, mut place: Place, more: &'a [Expr], at: At) -> Option<Place> {
         for (number, expr) in more.iter().enumerate() {
             match self.value(expr, at)? {
                 Value::Text(text) => place.join(&Place::from_text(&text, self.is_windows())?, self.is_windows()),
@@ -229,20 +206,12 @@ impl<'a> Evaluator<'_, 'a> {
             (Some(Piece::OwnPackage), Some(Piece::Text(rest))) if pieces.next().is_none() => {
                 Some(Package { level: 1, module: rest.strip_prefix('.')?.to_owned() })
             }
+            (Some(Piece::Text(text)), None) if has_mark(&text) => {
+                Package::from_dotted(self.qualified(expr, at)?.as_str())
+            }
             (Some(Piece::Text(text)), None) => Package::from_dotted(&text),
             (Some(Piece::Hole), None) => Package::from_dotted(self.qualified(expr, at)?.as_str()),
             _ => None,
         }
-    }
-}
-
-impl Package {
-    /// From a dotted name with its leading dots.
-    pub(super) fn from_dotted(name: &str) -> Option<Self> {
-        let module = name.trim_start_matches('.');
-        if name.is_empty() || name.starts_with("builtins.") || !is_dotted(module) && !module.is_empty() {
-            return None;
-        }
-        Some(Self { level: u32::try_from(name.len() - module.len()).ok()?, module: module.to_owned() })
     }
 }

@@ -1,11 +1,8 @@
-//! The pieces of strings: f-strings, sums, `%` and `.format`.
+//! Texts that are put together: f-strings, sums, `%` and `format`.
 
 use ruff_python_ast::{self as ast, Expr, Operator};
 
-use super::evaluate::{At, Evaluator, MAX_STEPS, Piece, Value};
-
-/// A longer string is no path.
-pub(super) const MAX_TEXT: usize = 8192;
+use super::evaluate::{At, Evaluator, MAX_STEPS, Piece, Value, push_text};
 
 impl<'a> Evaluator<'_, 'a> {
     pub(super) fn push_elements(&self, elements: &'a ast::InterpolatedStringElements, at: At, out: &mut Vec<Piece>) {
@@ -17,7 +14,7 @@ impl<'a> Evaluator<'_, 'a> {
                         && field.debug_text.is_none()
                         && matches!(field.conversion, ast::ConversionFlag::None | ast::ConversionFlag::Str) =>
                 {
-                    self.push_pieces(&field.expression, at, out);
+                    self.push_pieces(&field.expression, at.formatted(true), out);
                 }
                 ast::InterpolatedStringElement::Interpolation(_) => out.push(Piece::Hole),
             }
@@ -59,7 +56,7 @@ impl<'a> Evaluator<'_, 'a> {
                 }
                 (Some('s'), Some(after)) => {
                     match values.next() {
-                        Some(value) => self.push_pieces(value, at, out),
+                        Some(value) => self.push_pieces(value, at.formatted(true), out),
                         None => out.push(Piece::Hole),
                     }
                     after
@@ -71,13 +68,31 @@ impl<'a> Evaluator<'_, 'a> {
         push_text(out, rest);
     }
 
+    /// `".".join([a, b])`; false where it is no such call.
+    fn push_joined(&self, by: &str, list: Option<&'a Expr>, at: At, out: &mut Vec<Piece>) -> bool {
+        let (elts, at) = match list.map(|list| self.followed(list, at)) {
+            Some((Expr::List(ast::ExprList { elts, .. }) | Expr::Tuple(ast::ExprTuple { elts, .. }), at)) => (elts, at),
+            _ => return false,
+        };
+        for (number, item) in elts.iter().enumerate() {
+            if number > 0 {
+                push_text(out, by);
+            }
+            self.push_pieces(item, at, out);
+        }
+        true
+    }
+
     /// `"{}/x".format(folder)`; false where it is no such call.
     pub(super) fn format_call(&self, call: &'a ast::ExprCall, at: At, out: &mut Vec<Piece>) -> bool {
         let Expr::Attribute(attribute) = call.func.as_ref() else { return false };
-        if attribute.attr.as_str() != "format" {
+        if !matches!(attribute.attr.as_str(), "format" | "join") {
             return false;
         }
         let Some(Value::Text(format)) = self.value(&attribute.value, at) else { return false };
+        if attribute.attr.as_str() == "join" {
+            return self.push_joined(&format, call.arguments.args.first(), at, out);
+        }
         let mut values = call.arguments.args.iter();
         let mut rest = format.as_str();
         while let Some(place) = rest.find(['{', '}']) {
@@ -100,7 +115,7 @@ impl<'a> Evaluator<'_, 'a> {
                     _ => call.arguments.find_keyword(field).map(|keyword| &keyword.value),
                 };
                 match value.filter(|value| !value.is_starred_expr()) {
-                    Some(value) => self.push_pieces(value, at, out),
+                    Some(value) => self.push_pieces(value, at.formatted(true), out),
                     None => out.push(Piece::Hole),
                 }
                 rest = after;
@@ -108,17 +123,5 @@ impl<'a> Evaluator<'_, 'a> {
         }
         push_text(out, rest);
         true
-    }
-}
-
-/// Appends text to the pieces.
-pub(super) fn push_text(out: &mut Vec<Piece>, text: &str) {
-    if text.len() > MAX_TEXT {
-        return out.push(Piece::Hole);
-    }
-    match out.last_mut() {
-        Some(Piece::Text(last)) if last.len() <= MAX_TEXT => last.push_str(text),
-        Some(Piece::Text(_)) => out.push(Piece::Hole),
-        _ => out.push(Piece::Text(text.to_owned())),
     }
 }
