@@ -207,8 +207,22 @@ fn python_of(text: &str) -> Cow<'_, str> {
     let end = magic.find(['\n', '\r']).unwrap_or(magic.len());
     let (line, body) = magic.split_at_checked(end).unwrap_or((magic, ""));
     let name = line.split_whitespace().next().unwrap_or_default();
-    let body = if KEPT_BODIES.contains(&name) { body.to_owned() } else { blank(body) };
+    let body = match name {
+        _ if KEPT_BODIES.contains(&name) => body.to_owned(),
+        "bash" | "sh" => commands_of(body),
+        _ => blank(body),
+    };
     Cow::Owned(format!("{}{body}", blank(text.get(..start).unwrap_or_default())))
+}
+
+/// The lines of a shell, as IPython's commands.
+fn commands_of(body: &str) -> String {
+    let line = |line: &str| match line.trim_start() {
+        "" => line.to_owned(),
+        command if command.starts_with('#') || command.trim_end().is_empty() => blank(line),
+        command => format!("!{command}"),
+    };
+    body.split_inclusive('\n').map(line).collect()
 }
 
 /// The line ends of a text.

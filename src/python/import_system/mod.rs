@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
-use listing::{Kind, Listing, Listings};
 use crate::python::interpreter::{Interpreter, Place};
+use listing::{Kind, Listing, Listings};
 
 /// Takes `.` and `..` out of a path by its text alone, as Python does with the folders that it is to search.
 pub fn normalised(path: &Path) -> PathBuf {
@@ -147,6 +147,20 @@ impl<'i> Finder<'i> {
         self.is_changed = true;
     }
 
+    /// Takes a folder off the search path. What is found nowhere else is still found there: modules that were imported
+    /// before import more.
+    pub fn remove_folder(&mut self, folder: &Path) {
+        if let Some(at) = self.search.iter().position(|known| known.folder == folder) {
+            let place = self.search.remove(at);
+            self.search.push(place);
+        }
+    }
+
+    /// The version of Python that is searched for.
+    pub fn version(&self) -> (u8, u8, u8) {
+        self.interpreter.version
+    }
+
     /// Adds a folder in which a package's submodules are looked for, as a package does by `__path__.append`.
     pub fn add_to_package(&mut self, package: &str, folder: &Path) {
         if let Some(Found::Module(module)) = self.found.get_mut(package)
@@ -182,7 +196,12 @@ impl<'i> Finder<'i> {
     /// Forgets what was missing, if there is more to search than there was then. Whether that is so.
     pub fn look_again(&mut self) -> bool {
         if std::mem::take(&mut self.is_changed) {
-            self.found.retain(|_, found| *found != Found::Missing);
+            // What only lies in the project may be on the path now.
+            self.found.retain(|_, found| match found {
+                Found::Missing => false,
+                Found::Module(module) => !module.is_assumed,
+                Found::Namespace(_) | Found::Installed => true,
+            });
             return true;
         }
         false
@@ -231,7 +250,10 @@ impl<'i> Finder<'i> {
                 let module = match kind {
                     Kind::File => self.suffixes().find_map(|(suffix, _)| name.strip_suffix(suffix)).map(str::to_owned),
                     Kind::Folder => Some(name.to_owned()).filter(|name| {
-                        self.listings.borrow_mut().of(&folder.join(name)).is_some_and(|inner| inner.has_file("__init__.py"))
+                        self.listings
+                            .borrow_mut()
+                            .of(&folder.join(name))
+                            .is_some_and(|inner| inner.has_file("__init__.py"))
                     }),
                 };
                 names.extend(module.filter(|name| name != "__init__" && name != "__main__" && !name.contains('.')));
@@ -245,7 +267,9 @@ impl<'i> Finder<'i> {
     /// The folders of a package, or the one that a plain module is in.
     pub fn folders_of(&mut self, name: &str) -> Vec<PathBuf> {
         match self.find(name) {
-            Found::Module(module) if module.folders.is_empty() => module.file.parent().map(Path::to_owned).into_iter().collect(),
+            Found::Module(module) if module.folders.is_empty() => {
+                module.file.parent().map(Path::to_owned).into_iter().collect()
+            }
             Found::Module(module) => module.folders,
             Found::Namespace(folders) => folders.into_iter().map(|(folder, _)| folder).collect(),
             _ => Vec::new(),

@@ -11,7 +11,7 @@ mod defaults;
 mod editable;
 mod environment;
 mod literals;
-mod pth;
+pub(crate) mod pth;
 mod pyenv;
 mod site;
 #[cfg(all(test, unix))]

@@ -6,7 +6,7 @@ use ruff_python_ast::{self as ast, Expr};
 
 use super::scopes::Binding;
 use super::walk::Walker;
-use super::{commands, dynamic, files, search_path};
+use super::{commands, dynamic, escapes, files, inner_code, listings, search_path};
 
 /// Asks about a call; true where it may compute a path, which nobody has taken yet.
 pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) -> bool {
@@ -27,8 +27,13 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) -> 
     let _ = dynamic::call(walker, call, last)
         || commands::call(walker, call, last)
         || search_path::call(walker, call, last)
+        || inner_code::call(walker, call, last)
+        || escapes::call(walker, call, last)
+        || listings::call(walker, call, last)
         || files::call(walker, call, last);
-    computes_path(last)
+    // Texts are joined too.
+    let joins = || walker.qualified(&call.func).is_some_and(|name| name.ends_with("path.join"));
+    computes_path(last) && (last != "join" || joins())
 }
 
 fn last_of(name: &str) -> &str {

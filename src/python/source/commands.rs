@@ -31,16 +31,18 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, las
                 Expr::List(_) | Expr::Tuple(_) | Expr::BinOp(ast::ExprBinOp { op: Operator::Add, .. })
                     if is_list(walker, command) =>
                 {
-                    found.push(words(walker, command));
+                    found.extend(walker.each(|| words(walker, command)));
                     take_words(walker, command);
                 }
-                _ => found.extend(lines(walker, command)),
+                _ => found.extend(walker.each(|| lines(walker, command)).into_iter().flatten()),
             }
         }
         Takes::Words(from) => {
             let words = call.arguments.args.iter().skip(from);
             words.clone().for_each(|word| walker.take(word));
-            found.push(words.map_while(|word| (!word.is_starred_expr()).then(|| self::word(walker, word))).collect());
+            let words: Vec<&Expr> = words.take_while(|word| !word.is_starred_expr()).collect();
+            found
+                .extend(walker.each(|| words.iter().copied().map(|word| self::word(walker, word)).collect::<Vec<_>>()));
         }
     }
     let folder = argument(call, usize::MAX, &["cwd"]).filter(|folder| !folder.is_none_literal_expr());
@@ -194,7 +196,8 @@ fn lines<'a>(walker: &Walker<'_, 'a>, line: &'a Expr) -> Vec<Vec<Word>> {
 pub(super) fn note(walker: &mut Walker<'_, '_>, range: TextRange, runs: Runs) {
     match runs {
         Runs::Module(module) => dynamic::run_module(walker, &range, &module),
-        Runs::Script(place) => walker.name_place(range, &place, FileUse::Code),
+        Runs::Script(place) => walker.name_place(range, &place, FileUse::Process),
+        Runs::Code(text) => walker.code(range.start(), &text),
     }
 }
 

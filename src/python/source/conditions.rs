@@ -2,9 +2,9 @@
 
 use ruff_python_ast::{self as ast, BoolOp, CmpOp, Expr, Stmt, UnaryOp};
 
-use super::Target;
 use super::evaluate::small_number;
 use super::scopes::{Binding, Scopes};
+use super::{Target, When};
 
 /// What a test comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,49 @@ pub(super) enum Verdict {
     /// True in the main program alone, or in all others.
     Main(bool),
     Unknown,
+}
+
+/// The conditions that a place in a source stands under.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Conditions {
+    pub(super) conditional: bool,
+    pub(super) main_only: bool,
+    pub(super) lazy: bool,
+    pub(super) type_only: bool,
+    pub(super) never: bool,
+}
+
+impl Conditions {
+    pub(super) fn when(self) -> When {
+        match self {
+            Self { never: true, .. } => When::Never,
+            Self { type_only: true, .. } => When::TypeOnly,
+            Self { lazy: true, .. } => When::Lazy,
+            Self { main_only: true, .. } => When::MainOnly,
+            Self { conditional: true, .. } => When::Conditional,
+            _ => When::Always,
+        }
+    }
+
+    pub(super) fn maybe(self) -> Self {
+        Self { conditional: true, ..self }
+    }
+
+    /// Where a test is true, and where it is not.
+    pub(super) fn branches(self, verdict: Verdict) -> (Self, Self) {
+        let never = Self { never: true, ..self };
+        let type_only = Self { type_only: true, ..self };
+        let main_only = Self { main_only: true, ..self };
+        match verdict {
+            Verdict::Known(true) => (self, never),
+            Verdict::Known(false) => (never, self),
+            Verdict::TypeChecking(true) => (type_only, self),
+            Verdict::TypeChecking(false) => (self, type_only),
+            Verdict::Main(true) => (main_only, self.maybe()),
+            Verdict::Main(false) => (self.maybe(), main_only),
+            Verdict::Unknown => (self.maybe(), self.maybe()),
+        }
+    }
 }
 
 impl Verdict {
@@ -160,7 +203,12 @@ impl Tests<'_, '_> {
             };
             return decided(op, ordering).map(Verdict::Known);
         }
-        let name = self.scopes.qualified(left, self.scopes.innermost())?;
+        let name = match left {
+            Expr::Call(call) if call.arguments.is_empty() => {
+                format!("{}()", self.scopes.qualified(&call.func, self.scopes.innermost())?)
+            }
+            left => self.scopes.qualified(left, self.scopes.innermost())?,
+        };
         if let (CmpOp::In | CmpOp::NotIn, Some(items)) = (op, items_of(right)) {
             let own = self.system(&name)?;
             let texts = items.iter().map(|item| literal_text(item)).collect::<Option<Vec<_>>>()?;
@@ -205,7 +253,14 @@ impl Tests<'_, '_> {
         match name {
             "sys.platform" => Some(&self.target.platform),
             "os.name" => Some(&self.target.os_name),
-            "platform.system" => None,
+            "platform.system()" => match self.target.platform.as_str() {
+                "linux" => Some("Linux"),
+                "darwin" => Some("Darwin"),
+                "win32" => Some("Windows"),
+                _ => None,
+            },
+            "sys.implementation.name" => Some("cpython"),
+            "platform.python_implementation()" => Some("CPython"),
             _ => None,
         }
     }

@@ -1,11 +1,11 @@
 //! Imports by calls: importlib, `__import__`, runpy, pkgutil, multiprocessing.
 
 use ruff_python_ast::{self as ast, Expr};
-use ruff_text_size::Ranged;
+use ruff_text_size::{Ranged, TextSize};
 
 use super::evaluate::{Beginning, argument, is_dotted, small_number};
 use super::walk::Walker;
-use super::{Base, How, Package};
+use super::{Base, How, Import, Package, When};
 
 /// Notes what a call imports; false where it is none of these.
 pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) -> bool {
@@ -18,6 +18,8 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, las
             | "set_forkserver_preload"
             | "iter_modules"
             | "walk_packages"
+            | "attach"
+            | "attach_stub"
     ) {
         return false;
     }
@@ -32,12 +34,17 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, las
         "importlib.import_module" => import_module(walker, call),
         "builtins.__import__" | "importlib.__import__" => builtin_import(walker, call),
         "runpy.run_module" => {
-            if let Some(module) = argument(call, 0, &["mod_name"]).and_then(|name| walker.evaluator().text_of(name)) {
+            let modules = argument(call, 0, &["mod_name"]).map(|name| walker.evaluator().texts_of(name));
+            call.arguments.args.first().into_iter().for_each(|name| walker.take(name));
+            for module in modules.unwrap_or_default() {
                 run_module(walker, call, &module);
             }
         }
         "pkgutil.resolve_name" => resolve_name(walker, call),
-        "pkgutil.iter_modules" | "pkgutil.walk_packages" => all_submodules(walker, call),
+        "pkgutil.iter_modules" => all_submodules(walker, call, How::AllSubmodules),
+        "pkgutil.walk_packages" => all_submodules(walker, call, How::AllBelow),
+        "lazy_loader.attach" => attach(walker, call),
+        "lazy_loader.attach_stub" => walker.import_lazily(call.start(), None, How::AllSubmodules),
         _ if last == "set_forkserver_preload" => preload(walker, call),
         _ => return false,
     }
@@ -53,9 +60,23 @@ pub(super) fn run_module(walker: &mut Walker<'_, '_>, at: &impl Ranged, module: 
 
 fn import_module<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     let evaluator = walker.evaluator();
-    let Some(beginning) = argument(call, 0, &["name"]).and_then(|name| evaluator.beginning_of(name)) else { return };
+    let Some(name) = argument(call, 0, &["name"]) else { return };
+    let beginnings = evaluator.beginnings_of(name);
     let anchor = argument(call, 1, &["package"]).map(|package| evaluator.package(package, evaluator.here()));
-    let (package, text) = match (&beginning, anchor) {
+    walker.take(name);
+    argument(call, 1, &["package"]).into_iter().for_each(|package| walker.take(package));
+    for beginning in beginnings {
+        import_beginning(walker, call, &beginning, anchor.clone());
+    }
+}
+
+fn import_beginning(
+    walker: &mut Walker<'_, '_>,
+    call: &ast::ExprCall,
+    beginning: &Beginning,
+    anchor: Option<Option<Package>>,
+) {
+    let (package, text) = match (beginning, anchor) {
         (Beginning { own_package: true, text, .. }, _) => {
             (Package { level: 1, module: String::new() }, text.strip_prefix('.').unwrap_or(text).to_owned())
         }
@@ -76,26 +97,28 @@ fn import_module<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
 /// `__import__(name, globals, locals, fromlist, level)`.
 fn builtin_import<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     let evaluator = walker.evaluator();
-    let Some(beginning) = argument(call, 0, &["name"]).and_then(|name| evaluator.beginning_of(name)) else { return };
+    let Some(name) = argument(call, 0, &["name"]) else { return };
+    let beginnings = evaluator.beginnings_of(name);
     let names = argument(call, 3, &["fromlist"]).map(|names| walker.texts(names));
     let level = match argument(call, 4, &["level"]) {
         None => 0,
         // Python 2's default, absolute or relative, is -1: what is relative in a package is absolute in a script.
         Some(level) => u32::from(small_number(level).unwrap_or(0)),
     };
-    let package = match beginning.own_package {
-        true => Package { level: 1, module: String::new() },
-        false => Package { level, module: String::new() },
-    };
-    let text =
-        if beginning.own_package { beginning.text.strip_prefix('.').unwrap_or_default() } else { &beginning.text };
     // `fromlist=[""]` only makes it give the submodule itself.
     let names = names.map(|mut names| {
         names.retain(|name| !name.is_empty());
         names
     });
     let names = names.filter(|names| !names.is_empty());
-    imported(walker, call, &package, text, beginning.is_whole, names);
+    walker.take(name);
+    for beginning in beginnings {
+        let level = if beginning.own_package { 1 } else { level };
+        let package = Package { level, module: String::new() };
+        let text = beginning.text.as_str();
+        let text = if beginning.own_package { text.strip_prefix('.').unwrap_or_default() } else { text };
+        imported(walker, call, &package, text, beginning.is_whole, names.clone());
+    }
 }
 
 /// Notes a name below a package, or what begins with it.
@@ -137,14 +160,21 @@ fn imported(
 
 /// `pkgutil.resolve_name("a.b:c.d")`; without a colon the last part may be a module or not.
 fn resolve_name<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
-    let Some(name) = argument(call, 0, &["name"]).and_then(|name| walker.evaluator().text_of(name)) else { return };
+    let names = argument(call, 0, &["name"]).map(|name| walker.evaluator().texts_of(name));
+    call.arguments.args.first().into_iter().for_each(|name| walker.take(name));
+    for name in names.unwrap_or_default() {
+        resolve_text(walker, call, &name);
+    }
+}
+
+fn resolve_text(walker: &mut Walker<'_, '_>, call: &ast::ExprCall, name: &str) {
     let (module, names) = match (name.split_once(':'), name.rsplit_once('.')) {
         (Some((module, object)), _) => {
             let first = object.split('.').next().filter(|first| !first.is_empty());
             (module, first.map(|first| vec![first.to_owned()]))
         }
         (None, Some((module, last))) => (module, Some(vec![last.to_owned()])),
-        (None, None) => (name.as_str(), None),
+        (None, None) => (name, None),
     };
     if is_dotted(module) {
         walker.import(call.start(), 0, module, names, How::Call);
@@ -153,6 +183,9 @@ fn resolve_name<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
 
 fn preload<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     let Some(names) = argument(call, 0, &["module_names"]) else { return };
+    if let Expr::List(ast::ExprList { elts, .. }) | Expr::Tuple(ast::ExprTuple { elts, .. }) = names {
+        elts.iter().for_each(|name| walker.take(name));
+    }
     for name in walker.texts(names) {
         // The main program is what is imported there under this name.
         if is_dotted(&name) && name != "__main__" {
@@ -162,11 +195,22 @@ fn preload<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
 }
 
 /// `pkgutil.iter_modules(package.__path__)`.
-fn all_submodules<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
+fn all_submodules<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, how: How) {
+    walker.lists = true;
     let Some(path) = argument(call, 0, &["path"]) else { return };
     if let Some(package) = package_of_path(walker, path) {
-        walker.import(call.start(), package.level, &package.module, None, How::AllSubmodules);
+        walker.import(call.start(), package.level, &package.module, None, how);
     }
+}
+
+/// `lazy_loader.attach(__name__, submodules, submod_attrs)`: each is imported when it is asked for.
+fn attach<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
+    let mut names = argument(call, 1, &["submodules"]).map(|names| walker.texts(names)).unwrap_or_default();
+    if let Some(Expr::Dict(dict)) = argument(call, 2, &["submod_attrs"]).map(|dict| walker.evaluator().resolved(dict)) {
+        names.extend(dict.items.iter().filter_map(|item| walker.evaluator().text_of(item.key.as_ref()?)));
+    }
+    names.retain(|name| is_dotted(name));
+    walker.import_lazily(call.start(), Some(names), How::Call);
 }
 
 fn package_of_path<'a>(walker: &Walker<'_, 'a>, path: &'a Expr) -> Option<Package> {
@@ -223,6 +267,12 @@ impl Package {
 }
 
 impl<'a> Walker<'_, 'a> {
+    /// Notes submodules of the own package that are imported when they are asked for.
+    fn import_lazily(&mut self, at: TextSize, names: Option<Vec<String>>, how: How) {
+        let (line, when) = (self.line(at), self.when().max(When::Lazy));
+        self.scan.imports.push(Import { line, module: String::new(), level: 1, names, how, when });
+    }
+
     /// The literal strings of a list or tuple.
     pub(super) fn texts(&self, list: &'a Expr) -> Vec<String> {
         let evaluator = self.evaluator();

@@ -1,13 +1,15 @@
 //! IPython's commands: `%run`, `%load_ext`, `!python` and their like.
 
-use ruff_python_ast::IpyEscapeKind;
-use ruff_text_size::TextRange;
+use ruff_python_ast::{self as ast, Expr, IpyEscapeKind};
+use ruff_text_size::{Ranged, TextRange};
 
 use super::commands::note;
+use super::evaluate::argument;
 use super::place::{Place, has_extension};
+use super::scopes::Binding;
 use super::shell::{Runs, Word, commands, runs};
 use super::walk::Walker;
-use super::{FileUse, How};
+use super::{FileUse, How, SearchPath, search_path};
 
 /// Notes what a command loads.
 pub(super) fn command(walker: &mut Walker<'_, '_>, kind: IpyEscapeKind, value: &str, range: TextRange) {
@@ -20,12 +22,73 @@ pub(super) fn command(walker: &mut Walker<'_, '_>, kind: IpyEscapeKind, value: &
                 "load" | "loadpy" => load(walker, rest, range),
                 "load_ext" | "reload_ext" => extension(walker, rest.trim(), range),
                 "sx" | "system" => shell(walker, rest, range),
+                "cd" | "pushd" => go_to(walker, rest, range),
                 // The line itself is the statement that is timed.
                 "time" | "timeit" | "prun" | "memit" | "mprun" | "lprun" => timed(walker, rest, range),
                 _ => {}
             }
         }
         _ => {}
+    }
+}
+
+/// `get_ipython().run_line_magic("run", "x.py")`, and its `system` and `run_cell_magic`; false where it is none of these.
+pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) -> bool {
+    let Expr::Attribute(method) = call.func.as_ref() else { return false };
+    let text = |walker: &Walker<'_, 'a>, at: usize| walker.evaluator().text_of(argument(call, at, &[])?);
+    match last {
+        "run_line_magic" | "magic" | "run_cell_magic" => {
+            let (Some(name), line) = (text(walker, 0), text(walker, 1).unwrap_or_default()) else { return true };
+            let range = call.range();
+            command(walker, IpyEscapeKind::Magic, format!("{name} {line}").trim(), range);
+            if let Some(body) = text(walker, 2) {
+                match name.as_str() {
+                    "bash" | "sh" | "script" => shell(walker, &body, range),
+                    "time" | "timeit" | "prun" | "capture" => walker.code(range.start(), &body),
+                    _ => {}
+                }
+            }
+            true
+        }
+        "system" | "getoutput" if is_shell(walker, &method.value) => {
+            if let Some(line) = text(walker, 0) {
+                shell(walker, &line, call.range());
+            }
+            true
+        }
+        _ => false,
+    }
+}
+
+fn is_shell(walker: &Walker<'_, '_>, expr: &Expr) -> bool {
+    let is_named = |expr: &Expr| match expr {
+        Expr::Call(call) => match call.func.as_ref() {
+            Expr::Name(name) => name.id.as_str() == "get_ipython",
+            Expr::Attribute(attribute) => attribute.attr.as_str() == "get_ipython",
+            _ => false,
+        },
+        _ => false,
+    };
+    match expr {
+        Expr::Name(name) => match walker.scopes.lookup(name.id.as_str(), walker.scopes.innermost()) {
+            Some((_, Binding::Value(value))) => is_named(value),
+            _ => false,
+        },
+        other => is_named(other),
+    }
+}
+
+/// `%cd folder`: relative paths begin there, and so does what a notebook imports.
+fn go_to(walker: &mut Walker<'_, '_>, line: &str, range: TextRange) {
+    let words = words(line);
+    let folder = words.iter().find_map(|word| match word {
+        Word::Text(text) if !text.starts_with('-') => Place::from_text(text, walker.target.os_name == "nt"),
+        _ => None,
+    });
+    if let Some(folder) = folder {
+        for target in [SearchPath::Working, SearchPath::Global] {
+            search_path::edit(walker, range.start(), &folder, target, true);
+        }
     }
 }
 
@@ -60,7 +123,7 @@ fn run(walker: &mut Walker<'_, '_>, line: &str, range: TextRange) {
             file => {
                 // Without an extension, IPython looks for a source of that name.
                 let file = if has_extension(file) { file.to_owned() } else { format!("{file}.py") };
-                return name(walker, &file, range);
+                return name(walker, &file, range, FileUse::Process);
             }
         }
     }
@@ -74,16 +137,16 @@ fn load(walker: &mut Walker<'_, '_>, line: &str, range: TextRange) {
         match word.as_str() {
             "-r" | "-s" => drop(words.next()),
             flag if flag.starts_with('-') => {}
-            file => return name(walker, file, range),
+            file => return name(walker, file, range, FileUse::Code),
         }
     }
 }
 
-fn name(walker: &mut Walker<'_, '_>, file: &str, range: TextRange) {
+fn name(walker: &mut Walker<'_, '_>, file: &str, range: TextRange, usage: FileUse) {
     if let Some(place) =
         Place::from_text(file, walker.target.os_name == "nt").filter(|place| has_extension(&place.rest))
     {
-        walker.name_place(range, &place, FileUse::Code);
+        walker.name_place(range, &place, usage);
     }
 }
 

@@ -3,10 +3,13 @@
 use std::cell::Cell;
 
 use ruff_python_ast::{self as ast, Expr, Operator};
+use ruff_text_size::Ranged;
 
+use super::constants::has_mark;
+use super::given::Given;
 use super::place::Place;
-use super::resources;
 use super::scopes::{Binding, Scopes};
+use super::several::Choices;
 use super::{Base, Package, Target};
 
 /// A piece of a string or a path.
@@ -46,11 +49,13 @@ pub(super) struct Beginning {
 pub(super) struct Evaluator<'w, 'a> {
     pub(super) scopes: &'w Scopes<'a>,
     pub(super) target: &'w Target,
+    pub(super) choices: &'w Choices,
+    given: &'w Given,
     steps: Cell<u32>,
 }
 
 /// Expressions looked at for one value, which bounds names that stand for each other in ever more ways.
-const MAX_STEPS: u32 = 400;
+pub(super) const MAX_STEPS: u32 = 400;
 /// Expressions within each other.
 const MAX_DEPTH: u32 = 40;
 /// A longer string is no path.
@@ -59,24 +64,42 @@ const MAX_TEXT: usize = 8192;
 /// Where an expression is seen from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct At {
-    scope: usize,
-    depth: u32,
+    pub(super) scope: usize,
+    pub(super) depth: u32,
+    /// Whether numbers become text, as they do in an f-string.
+    pub(super) is_formatted: bool,
 }
 
 impl At {
-    fn deeper(self) -> Self {
+    pub(super) fn deeper(self) -> Self {
         Self { depth: self.depth + 1, ..self }
+    }
+
+    /// Whether it is not too deep.
+    pub(super) fn is_allowed(self) -> bool {
+        self.depth < MAX_DEPTH
+    }
+
+    pub(super) fn formatted(self, is_formatted: bool) -> Self {
+        Self { is_formatted, ..self }
     }
 }
 
 impl<'w, 'a> Evaluator<'w, 'a> {
-    pub(super) fn new(scopes: &'w Scopes<'a>, target: &'w Target) -> Self {
-        Self { scopes, target, steps: Cell::new(0) }
+    pub(super) fn new(scopes: &'w Scopes<'a>, target: &'w Target, choices: &'w Choices, given: &'w Given) -> Self {
+        Self { scopes, target, choices, given, steps: Cell::new(0) }
+    }
+
+    /// Counts a step; false where there were enough.
+    pub(super) fn may_step(&self) -> bool {
+        let steps = self.steps.get();
+        self.steps.set(steps.saturating_add(1));
+        steps < MAX_STEPS
     }
 
     /// Seen from the innermost scope.
     pub(super) fn here(&self) -> At {
-        At { scope: self.scopes.innermost(), depth: 0 }
+        At { scope: self.scopes.innermost(), depth: 0, is_formatted: false }
     }
 
     pub(super) fn is_windows(&self) -> bool {
@@ -91,6 +114,21 @@ impl<'w, 'a> Evaluator<'w, 'a> {
     pub(super) fn path(&self, expr: &'a Expr) -> Option<Place> {
         self.steps.set(0);
         self.place(expr, self.here())
+    }
+
+    /// The paths that an expression may stand for.
+    pub(super) fn paths(&self, expr: &'a Expr) -> Vec<Place> {
+        self.choices.each(|| self.path(expr)).into_iter().flatten().collect()
+    }
+
+    /// The texts that an expression may stand for.
+    pub(super) fn texts_of(&self, expr: &'a Expr) -> Vec<String> {
+        self.choices.each(|| self.text_of(expr)).into_iter().flatten().collect()
+    }
+
+    /// How the texts begin that an expression may stand for.
+    pub(super) fn beginnings_of(&self, expr: &'a Expr) -> Vec<Beginning> {
+        self.choices.each(|| self.beginning_of(expr)).into_iter().flatten().collect()
     }
 
     /// The value of an expression.
@@ -113,6 +151,13 @@ impl<'w, 'a> Evaluator<'w, 'a> {
         let mut out = Beginning { is_whole: true, ..Beginning::default() };
         for (number, piece) in self.pieces(expr, self.here()).into_iter().enumerate() {
             match piece {
+                // What another module gives is not known here.
+                Piece::Text(text) if has_mark(&text) => {
+                    if out.is_whole {
+                        out.text.push_str(text.split(super::MARK).next().unwrap_or_default());
+                    }
+                    out.is_whole = false;
+                }
                 Piece::Text(text) if out.is_whole => out.text.push_str(&text),
                 Piece::OwnPackage if number == 0 => out.own_package = true,
                 _ => out.is_whole = false,
@@ -171,20 +216,19 @@ impl<'w, 'a> Evaluator<'w, 'a> {
         value.filter(|value| !matches!(value, Value::Text(text) if text.len() > MAX_TEXT))
     }
 
-    fn pieces(&self, expr: &'a Expr, at: At) -> Vec<Piece> {
+    pub(super) fn pieces(&self, expr: &'a Expr, at: At) -> Vec<Piece> {
         let mut out = Vec::new();
         self.push_pieces(expr, at, &mut out);
         out
     }
 
-    fn push_pieces(&self, expr: &'a Expr, at: At, out: &mut Vec<Piece>) {
-        let steps = self.steps.get();
-        self.steps.set(steps + 1);
-        if steps >= MAX_STEPS || at.depth >= MAX_DEPTH {
+    pub(super) fn push_pieces(&self, expr: &'a Expr, at: At, out: &mut Vec<Piece>) {
+        if !self.may_step() || at.depth >= MAX_DEPTH {
             return out.push(Piece::Hole);
         }
         let at = at.deeper();
         match expr {
+            Expr::StringLiteral(literal) if has_mark(literal.value.to_str()) => out.push(Piece::Hole),
             Expr::StringLiteral(literal) => push_text(out, literal.value.to_str()),
             Expr::FString(string) => {
                 for part in &string.value {
@@ -194,10 +238,13 @@ impl<'w, 'a> Evaluator<'w, 'a> {
                     }
                 }
             }
-            Expr::BinOp(operation) => match operation.op {
-                Operator::Add => self.push_sum(operation, at, out),
-                Operator::Mod => self.push_percent(operation, at, out),
-                Operator::Div => match self.quotient(operation, at) {
+            Expr::NumberLiteral(ast::ExprNumberLiteral { value: ast::Number::Int(number), .. }) if at.is_formatted => {
+                push_text(out, &number.to_string());
+            }
+            Expr::BinOp(operation) => match (operation.op, at.formatted(false)) {
+                (Operator::Add, at) => self.push_sum(operation, at, out),
+                (Operator::Mod, at) => self.push_percent(operation, at, out),
+                (Operator::Div, at) => match self.quotient(operation, at) {
                     Some(place) => out.push(Piece::Place(place)),
                     None => out.push(Piece::Hole),
                 },
@@ -207,121 +254,34 @@ impl<'w, 'a> Evaluator<'w, 'a> {
                 ("__file__", None) => out.push(Piece::Place(Place::at(Base::Source(0)))),
                 ("__name__" | "__package__", None) => out.push(Piece::OwnPackage),
                 (_, Some((scope, Binding::Value(value)))) => self.push_pieces(value, At { scope, ..at }, out),
+                (_, Some((_, Binding::Parameter(at)))) => {
+                    let given = self.given.of(*at);
+                    // Whoever else calls it gives it something else.
+                    let chosen = self.choices.choose(*at, given.len() + 1).and_then(|number| given.get(number));
+                    out.push(chosen.cloned().unwrap_or(Piece::Hole));
+                }
+                (_, Some((scope, Binding::Each(each)))) => self.push_each(each, At { scope, ..at }, out),
                 _ => self.push_constant(expr, at, out),
             },
             Expr::Attribute(attribute) => match self.attribute(attribute, at) {
                 Some(piece) => out.push(piece),
                 None => self.push_constant(expr, at, out),
             },
-            Expr::Subscript(subscript) => out.push(self.subscript(subscript, at).unwrap_or(Piece::Hole)),
-            Expr::Call(call) => match self.format_call(call, at, out) {
+            Expr::Subscript(subscript) => match self.subscript(subscript, at) {
+                Some(piece) => out.push(piece),
+                None if self.push_picked(&subscript.value, &subscript.slice, subscript.range(), at, out) => {}
+                None => out.push(Piece::Hole),
+            },
+            Expr::If(choice) => self.push_one_of(&[&choice.body, &choice.orelse], expr.range(), at, out),
+            Expr::BoolOp(ast::ExprBoolOp { op: ast::BoolOp::Or, values, .. }) => {
+                self.push_one_of(&values.iter().take(8).collect::<Vec<_>>(), expr.range(), at, out);
+            }
+            Expr::Call(call) => match self.format_call(call, at, out) || self.push_lookup(call, at, out) {
                 true => {}
                 false => out.push(self.call(call, at).unwrap_or(Piece::Hole)),
             },
             _ => out.push(Piece::Hole),
         }
-    }
-
-    fn push_elements(&self, elements: &'a ast::InterpolatedStringElements, at: At, out: &mut Vec<Piece>) {
-        for element in elements {
-            match element {
-                ast::InterpolatedStringElement::Literal(literal) => push_text(out, &literal.value),
-                ast::InterpolatedStringElement::Interpolation(field)
-                    if field.format_spec.is_none()
-                        && field.debug_text.is_none()
-                        && matches!(field.conversion, ast::ConversionFlag::None | ast::ConversionFlag::Str) =>
-                {
-                    self.push_pieces(&field.expression, at, out);
-                }
-                ast::InterpolatedStringElement::Interpolation(_) => out.push(Piece::Hole),
-            }
-        }
-    }
-
-    /// `a + b + c` leans to the left: it is taken apart by a loop.
-    fn push_sum(&self, operation: &'a ast::ExprBinOp, at: At, out: &mut Vec<Piece>) {
-        let mut terms = vec![operation.right.as_ref()];
-        let mut left = operation.left.as_ref();
-        while let Expr::BinOp(ast::ExprBinOp { left: more, op: Operator::Add, right, .. }) = left {
-            terms.push(right);
-            left = more;
-            if terms.len() > usize::try_from(MAX_STEPS).unwrap_or(usize::MAX) {
-                return out.push(Piece::Hole);
-            }
-        }
-        terms.push(left);
-        for term in terms.into_iter().rev() {
-            self.push_pieces(term, at, out);
-        }
-    }
-
-    /// `"%s/x" % folder`.
-    fn push_percent(&self, operation: &'a ast::ExprBinOp, at: At, out: &mut Vec<Piece>) {
-        let Some(Value::Text(format)) = self.value(&operation.left, at) else { return out.push(Piece::Hole) };
-        let mut values = match operation.right.as_ref() {
-            Expr::Tuple(tuple) => tuple.elts.iter().collect::<Vec<_>>(),
-            other => vec![other],
-        }
-        .into_iter();
-        let mut rest = format.as_str();
-        while let Some((text, after)) = rest.split_once('%') {
-            push_text(out, text);
-            rest = match (after.chars().next(), after.get(1..)) {
-                (Some('%'), Some(after)) => {
-                    push_text(out, "%");
-                    after
-                }
-                (Some('s'), Some(after)) => {
-                    match values.next() {
-                        Some(value) => self.push_pieces(value, at, out),
-                        None => out.push(Piece::Hole),
-                    }
-                    after
-                }
-                // Widths, keys and numbers: what follows is not known either.
-                _ => return out.push(Piece::Hole),
-            };
-        }
-        push_text(out, rest);
-    }
-
-    /// `"{}/x".format(folder)`; false where it is no such call.
-    fn format_call(&self, call: &'a ast::ExprCall, at: At, out: &mut Vec<Piece>) -> bool {
-        let Expr::Attribute(attribute) = call.func.as_ref() else { return false };
-        if attribute.attr.as_str() != "format" {
-            return false;
-        }
-        let Some(Value::Text(format)) = self.value(&attribute.value, at) else { return false };
-        let mut values = call.arguments.args.iter();
-        let mut rest = format.as_str();
-        while let Some(place) = rest.find(['{', '}']) {
-            let (text, after) = rest.split_at_checked(place).unwrap_or((rest, ""));
-            push_text(out, text);
-            if let Some(after) = after.strip_prefix("{{") {
-                push_text(out, "{");
-                rest = after;
-            } else if let Some(after) = after.strip_prefix("}}") {
-                push_text(out, "}");
-                rest = after;
-            } else {
-                let Some((field, after)) = after.strip_prefix('{').and_then(|field| field.split_once('}')) else {
-                    out.push(Piece::Hole);
-                    return true;
-                };
-                let value = match (field, field.parse::<usize>()) {
-                    ("", _) => values.next(),
-                    (_, Ok(number)) => call.arguments.args.get(number),
-                    _ => call.arguments.find_keyword(field).map(|keyword| &keyword.value),
-                };
-                match value.filter(|value| !value.is_starred_expr()) {
-                    Some(value) => self.push_pieces(value, at, out),
-                    None => out.push(Piece::Hole),
-                }
-                rest = after;
-            }
-        }
-        push_text(out, rest);
-        true
     }
 
     fn push_constant(&self, expr: &'a Expr, at: At, out: &mut Vec<Piece>) {
@@ -334,7 +294,10 @@ impl<'w, 'a> Evaluator<'w, 'a> {
             "sys.executable" => out.push(Piece::Python),
             "builtins.__spec__.parent" => out.push(Piece::OwnPackage),
             "builtins.__spec__.origin" => out.push(Piece::Place(Place::at(Base::Source(0)))),
-            _ => out.push(Piece::Hole),
+            _ => match self.scopes.mark(expr, at.scope) {
+                Some(mark) => push_text(out, &mark),
+                None => out.push(Piece::Hole),
+            },
         }
     }
 
@@ -344,6 +307,10 @@ impl<'w, 'a> Evaluator<'w, 'a> {
             (Value::Place(left), Value::Text(right)) => (left, Place::from_text(&right, self.is_windows())?),
             (Value::Place(left), Value::Place(right)) => (left, right),
             (Value::Text(left), Value::Place(right)) => (Place::from_text(&left, self.is_windows())?, right),
+            // What another module has may be a path object.
+            (Value::Text(left), Value::Text(right)) if has_mark(&left) => {
+                (self.marked(&left)?, Place::from_text(&right, self.is_windows())?)
+            }
             _ => return None,
         };
         if !place.is_object && !other.is_object {
@@ -352,6 +319,12 @@ impl<'w, 'a> Evaluator<'w, 'a> {
         place.join(&other, self.is_windows());
         place.is_object = true;
         Some(place)
+    }
+
+    /// A path object that begins with another module's value.
+    pub(super) fn marked(&self, text: &str) -> Option<Place> {
+        let place = Place::from_text(text, self.is_windows())?;
+        text.starts_with(super::MARK).then_some(Place { is_object: true, ..place })
     }
 
     fn attribute(&self, attribute: &'a ast::ExprAttribute, at: At) -> Option<Piece> {
@@ -372,192 +345,6 @@ impl<'w, 'a> Evaluator<'w, 'a> {
             _ => place
                 .name()
                 .map(|name| Piece::Text(split(name).and_then(|dot| name.get(dot..)).unwrap_or_default().to_owned())),
-        }
-    }
-
-    fn subscript(&self, subscript: &'a ast::ExprSubscript, at: At) -> Option<Piece> {
-        let index = small_number(&subscript.slice)?;
-        match subscript.value.as_ref() {
-            Expr::Attribute(attribute) if attribute.attr.as_str() == "parents" => {
-                let place = self.place(&attribute.value, at).filter(|place| place.is_object)?;
-                (0..=index).try_fold(place, |place, _| place.parent()).map(Piece::Place)
-            }
-            Expr::Call(call) if self.qualified(&call.func, at).as_deref() == Some("os.path.split") => {
-                let place = self.place(argument(call, 0, &["p"])?, at)?;
-                match index {
-                    0 => place.parent().map(Piece::Place),
-                    1 => place.name().map(|name| Piece::Text(name.to_owned())),
-                    _ => None,
-                }
-            }
-            Expr::Call(call) if self.qualified(&call.func, at).as_deref() == Some("os.path.splitext") => {
-                let place = self.place(argument(call, 0, &["p"])?, at)?;
-                let stem = place.rest.rsplit_once('.').filter(|_| index == 0 && place.name().is_some())?.0.to_owned();
-                Some(Piece::Place(Place { rest: stem, ..place }))
-            }
-            Expr::Name(name) if name.id.as_str() == "__path__" && index == 0 => {
-                self.scopes.lookup("__path__", at.scope).is_none().then(|| Piece::Place(Place::at(Base::Source(1))))
-            }
-            _ => None,
-        }
-    }
-
-    fn call(&self, call: &'a ast::ExprCall, at: At) -> Option<Piece> {
-        let arguments = &call.arguments;
-        if let Expr::Attribute(attribute) = call.func.as_ref()
-            && let Some(piece) = self.method(attribute, arguments, at)
-        {
-            return Some(piece);
-        }
-        let first = argument(call, 0, &["path", "p", "filename", "object", "args"]);
-        let name = self.qualified(&call.func, at)?;
-        let name = name.strip_prefix("posixpath.").map(|rest| format!("os.path.{rest}")).unwrap_or(name);
-        let place = match name.as_str() {
-            "pathlib.Path"
-            | "pathlib.PurePath"
-            | "pathlib.PosixPath"
-            | "pathlib.PurePosixPath"
-            | "pathlib.WindowsPath"
-            | "pathlib.PureWindowsPath" => {
-                let place = Place { is_object: true, ..Place::at(Base::Working) };
-                self.joined(place, &arguments.args, at)?
-            }
-            "os.path.join" => {
-                let (first, rest) = arguments.args.split_first()?;
-                let first = match self.value(first, at)? {
-                    Value::Place(place) => place,
-                    Value::Text(text) => Place::from_text(&text, self.is_windows())?,
-                    Value::Python => return None,
-                };
-                Place { is_object: false, ..self.joined(first, rest, at)? }
-            }
-            "os.path.dirname" => match self.value(first?, at)? {
-                Value::Text(text) => {
-                    let folder = text.rsplit_once('/').map_or("", |(folder, _)| folder);
-                    return Some(Piece::Text(
-                        if folder.is_empty() && text.starts_with('/') { "/" } else { folder }.into(),
-                    ));
-                }
-                Value::Place(place) => place.parent()?,
-                Value::Python => return None,
-            },
-            "os.path.basename" => return Some(Piece::Text(self.place(first?, at)?.name()?.to_owned())),
-            "os.path.abspath" | "os.path.realpath" => match self.value(first?, at)? {
-                Value::Place(place) => place,
-                Value::Text(text) => Place::from_text(&text, self.is_windows())?,
-                Value::Python => return None,
-            }
-            .resolve(),
-            "os.path.normpath" => Place { is_resolved: false, ..self.place(first?, at)?.resolve() },
-            "os.path.expanduser" | "os.path.expandvars" | "os.path.normcase" | "os.fspath" | "builtins.str"
-            | "os.fsdecode" => {
-                let piece = match self.value(first?, at)? {
-                    Value::Place(place) => Piece::Place(Place { is_object: false, ..place }),
-                    Value::Text(text) if text.contains(['~', '$']) => return None,
-                    Value::Text(text) => Piece::Text(text),
-                    Value::Python => Piece::Python,
-                };
-                return Some(piece);
-            }
-            "os.getcwd" | "os.getcwdb" => Place { is_resolved: true, ..Place::at(Base::Working) },
-            "pathlib.Path.cwd" => Place { is_resolved: true, is_object: true, ..Place::at(Base::Working) },
-            "inspect.getfile" | "inspect.getsourcefile" | "inspect.getabsfile" => match first? {
-                Expr::Call(inner) if self.qualified(&inner.func, at).as_deref() == Some("inspect.currentframe") => {
-                    Place::at(Base::Source(0))
-                }
-                Expr::Lambda(_) => Place::at(Base::Source(0)),
-                _ => return None,
-            },
-            "importlib.resources.files" | "importlib_resources.files" => {
-                let package = match argument(call, 0, &["anchor", "package"]) {
-                    Some(package) => self.package(package, at)?,
-                    None => Package { level: 1, module: String::new() },
-                };
-                Place { is_object: true, package: Some(package), ..Place::at(Base::Package) }
-            }
-            "importlib.resources.as_file" | "importlib_resources.as_file" => self.place(first?, at)?,
-            name if resources::is_function(name) => resources::place(self, call, name, at)?,
-            _ => return None,
-        };
-        Some(Piece::Place(place))
-    }
-
-    fn method(&self, attribute: &'a ast::ExprAttribute, arguments: &'a ast::Arguments, at: At) -> Option<Piece> {
-        let name = attribute.attr.as_str();
-        if !matches!(
-            name,
-            "resolve"
-                | "absolute"
-                | "joinpath"
-                | "with_name"
-                | "with_suffix"
-                | "with_stem"
-                | "expanduser"
-                | "as_posix"
-                | "__str__"
-        ) {
-            return None;
-        }
-        let Value::Place(place) = self.value(&attribute.value, at)? else { return None };
-        if !place.is_object {
-            return None;
-        }
-        let text = || match self.value(arguments.args.first()?, at)? {
-            Value::Text(text) if !text.contains('/') => Some(text),
-            _ => None,
-        };
-        let place = match name {
-            "resolve" => place.resolve(),
-            "absolute" => Place { is_resolved: true, ..place },
-            "joinpath" => self.joined(place, &arguments.args, at)?,
-            "with_name" => {
-                let mut place = place.parent()?;
-                place.push(&text()?, self.is_windows());
-                place
-            }
-            "with_suffix" | "with_stem" => {
-                let old = place.name()?.to_owned();
-                let (stem, suffix) = match old.rfind('.').filter(|dot| *dot > 0) {
-                    Some(dot) => old.split_at_checked(dot)?,
-                    None => (old.as_str(), ""),
-                };
-                let new = text()?;
-                let mut place = place.parent()?;
-                let new = if name == "with_stem" { format!("{new}{suffix}") } else { format!("{stem}{new}") };
-                place.push(&new, self.is_windows());
-                place
-            }
-            "as_posix" | "__str__" => Place { is_object: false, ..place },
-            _ => place,
-        };
-        Some(Piece::Place(place))
-    }
-
-    fn joined(&self, mut place: Place, more: &'a [Expr], at: At) -> Option<Place> {
-        for (number, expr) in more.iter().enumerate() {
-            match self.value(expr, at)? {
-                Value::Text(text) => place.join(&Place::from_text(&text, self.is_windows())?, self.is_windows()),
-                Value::Place(other) if number == 0 && place.rest.is_empty() && place.base == Base::Working => {
-                    place = Place { is_object: place.is_object, ..other };
-                }
-                Value::Place(other) => place.join(&other, self.is_windows()),
-                Value::Python => return None,
-            }
-        }
-        Some(place)
-    }
-
-    /// The package that an expression names or is.
-    pub(super) fn package(&self, expr: &'a Expr, at: At) -> Option<Package> {
-        let mut pieces = self.pieces(expr, at).into_iter();
-        match (pieces.next(), pieces.next()) {
-            (Some(Piece::OwnPackage), None) => Some(Package { level: 1, module: String::new() }),
-            (Some(Piece::OwnPackage), Some(Piece::Text(rest))) if pieces.next().is_none() => {
-                Some(Package { level: 1, module: rest.strip_prefix('.')?.to_owned() })
-            }
-            (Some(Piece::Text(text)), None) => Package::from_dotted(&text),
-            (Some(Piece::Hole), None) => Package::from_dotted(self.qualified(expr, at)?.as_str()),
-            _ => None,
         }
     }
 }
@@ -598,7 +385,7 @@ pub(super) fn small_number(expr: &Expr) -> Option<u8> {
     }
 }
 
-fn push_text(out: &mut Vec<Piece>, text: &str) {
+pub(super) fn push_text(out: &mut Vec<Piece>, text: &str) {
     if text.len() > MAX_TEXT {
         return out.push(Piece::Hole);
     }

@@ -32,8 +32,11 @@ impl Exports {
         }
     }
 
-    /// The names, where all of them are known.
-    pub(super) fn finish(self) -> Option<Vec<String>> {
+    /// The names, where all of them are known; `*` where they come of a list of the package's own files or modules.
+    pub(super) fn finish(self, lists: bool) -> Option<Vec<String>> {
+        if self.is_unknown && lists {
+            return Some(vec!["*".to_owned()]);
+        }
         self.names.filter(|_| !self.is_unknown)
     }
 

@@ -3,6 +3,7 @@
 use ruff_python_ast::{self as ast, Expr};
 use ruff_text_size::Ranged;
 
+use super::constants::is_constant;
 use super::evaluate::argument;
 use super::place::{Place, has_extension};
 use super::readers::{PATH_KEYWORDS, Reader, is_opener, is_writer, reader, writes};
@@ -137,14 +138,20 @@ fn opened<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) 
         Some(name) if is_opener(&name) => (argument(call, 0, &["file", "filename", "name", "path"]), 1),
         _ => match call.func.as_ref() {
             Expr::Attribute(method) if is_method => {
-                let is_path = walker.evaluator().path(&method.value).is_some_and(|place| place.is_object);
+                let is_object = |place: Place| place.is_object || is_constant(&place.rest);
+                let is_path = walker.evaluator().path(&method.value).is_some_and(is_object);
                 (is_path.then_some(&*method.value), 0)
             }
             _ => (None, 0),
         },
     };
     let Some(path) = path else { return false };
-    let mode = argument(call, mode, &["mode"]).filter(|_| last != "read_text");
+    let is_os = walker.qualified(&call.func).as_deref() == Some("os.open");
+    let mode = argument(call, mode, &["mode"]).filter(|_| last != "read_text" && !is_os);
+    if mode.is_none() && argument(call, 1, &["flags"]).is_some_and(|flags| has_writing_flag(flags, 0)) {
+        walker.write(path);
+        return true;
+    }
     match mode.and_then(|mode| walker.evaluator().text_of(mode)) {
         Some(mode) if writes(&mode) => walker.write(path),
         _ => walker.name(path, FileUse::Data),
@@ -175,15 +182,31 @@ fn read<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) ->
             walker.write(path);
             continue;
         }
-        let place = walker.evaluator().path(path).filter(|place| !is_special(&place.rest));
-        let is_likely =
-            |place: &Place| place.base != Base::Working || place.rest.contains('/') || has_extension(&place.rest);
-        if let Some(place) = place.filter(|place| reader == Reader::Sure || is_likely(place)) {
+        let places = walker.evaluator().paths(path);
+        let is_likely = |place: &Place| {
+            place.base != Base::Working || place.rest.contains(['/', super::MARK]) || has_extension(&place.rest)
+        };
+        for place in places {
+            if is_special(&place.rest) || reader != Reader::Sure && !is_likely(&place) {
+                continue;
+            }
             walker.take(path);
             walker.name_place(path.range(), &place, FileUse::Data);
         }
     }
     true
+}
+
+/// Whether the flags of `os.open` write.
+fn has_writing_flag(flags: &Expr, depth: usize) -> bool {
+    match flags {
+        Expr::Attribute(flag) => matches!(flag.attr.as_str(), "O_WRONLY" | "O_CREAT" | "O_TRUNC" | "O_APPEND"),
+        Expr::Name(flag) => matches!(flag.id.as_str(), "O_WRONLY" | "O_CREAT" | "O_TRUNC" | "O_APPEND"),
+        Expr::BinOp(flags) if depth < 16 => {
+            has_writing_flag(&flags.left, depth + 1) || has_writing_flag(&flags.right, depth + 1)
+        }
+        _ => false,
+    }
 }
 
 /// Names that databases take for something else than a file, and text that is no path.

@@ -1,7 +1,8 @@
 //! The bytes of a [`Scan`] in a cache.
 
 use super::{
-    Base, FileUse, How, Import, NamedFile, Package, PathExpression, Problem, Scan, SearchPath, SearchPathEdit, When,
+    Base, FileUse, How, Import, Listed, NamedFile, Package, PathExpression, Problem, Scan, SearchPath, SearchPathEdit,
+    When,
 };
 use crate::decode::{DecodeResult, Decoder, push_varint};
 
@@ -25,6 +26,7 @@ impl Scan {
                 FileUse::Code => 1,
                 FileUse::Library => 2,
                 FileUse::Resource(_) => 3,
+                FileUse::Process => 4,
             };
             out.push(kind | (file.when as u8) << 4);
             if let FileUse::Resource(package) = &file.usage {
@@ -32,11 +34,24 @@ impl Scan {
                 push_text(out, &package.module);
             }
         }
+        push_varint(out, self.listings.len() as u64);
+        for listed in &self.listings {
+            push_varint(out, listed.line.into());
+            push_path(out, &listed.path);
+            out.push(listed.when as u8);
+        }
         push_varint(out, self.search_path.len() as u64);
         for edit in &self.search_path {
             push_varint(out, edit.line.into());
             push_path(out, &edit.path);
             out.push(edit.target as u8 | u8::from(edit.first) << 3 | (edit.when as u8) << 4);
+        }
+        push_varint(out, self.written.len() as u64);
+        self.written.iter().for_each(|path| push_path(out, path));
+        push_varint(out, self.constants.len() as u64);
+        for (name, path) in &self.constants {
+            push_text(out, name);
+            push_path(out, path);
         }
         push_names(out, self.exports.as_deref());
         out.push(u8::from(self.problem.is_some()));
@@ -62,20 +77,34 @@ impl Scan {
                 1 => FileUse::Code,
                 2 => FileUse::Library,
                 3 => FileUse::Resource(Package { level: read_u32(input)?, module: read_text(input)? }),
+                4 => FileUse::Process,
                 other => return Err(format!("use {other} is unknown")),
             };
             scan.files.push(NamedFile { line, path, usage, when: when(kinds >> 4)? });
         }
         for _ in 0..input.count(4)? {
+            let (line, path, kind) = (read_u32(input)?, read_path(input)?, input.u8()?);
+            scan.listings.push(Listed { line, path, when: when(kind)? });
+        }
+        for _ in 0..input.count(4)? {
             let (line, path, kinds) = (read_u32(input)?, read_path(input)?, input.u8()?);
             let target = match kinds & 0x7 {
                 0 => SearchPath::Global,
-                1 => SearchPath::OwnPackage,
-                2 => SearchPath::EveryPortion,
+                1 => SearchPath::Site,
+                2 => SearchPath::Removed,
+                3 => SearchPath::Working,
+                4 => SearchPath::OwnPackage,
+                5 => SearchPath::EveryPortion,
                 other => return Err(format!("search path {other} is unknown")),
             };
             let (first, when) = (kinds & 8 != 0, when(kinds >> 4)?);
             scan.search_path.push(SearchPathEdit { line, path, target, first, when });
+        }
+        for _ in 0..input.count(2)? {
+            scan.written.push(read_path(input)?);
+        }
+        for _ in 0..input.count(3)? {
+            scan.constants.push((read_text(input)?, read_path(input)?));
         }
         scan.exports = read_names(input)?;
         if input.u8()? != 0 {
@@ -86,7 +115,7 @@ impl Scan {
 }
 
 fn how(kind: u8) -> DecodeResult<How> {
-    [How::Statement, How::Call, How::Prefix, How::AllSubmodules]
+    [How::Statement, How::Call, How::Prefix, How::AllSubmodules, How::AllBelow, How::Literal]
         .into_iter()
         .find(|how| *how as u8 == kind)
         .ok_or_else(|| format!("kind of import {kind} is unknown"))
@@ -133,7 +162,8 @@ fn push_path(out: &mut Vec<u8>, path: &PathExpression) {
         Base::Working => 0,
         Base::Absolute => 1,
         Base::Package => 2,
-        Base::Source(up) => u64::from(up) + 3,
+        Base::Source(up) => u64::from(up) * 2 + 3,
+        Base::Main(up) => u64::from(up) * 2 + 4,
     };
     push_varint(out, base);
     push_text(out, &path.rest);
@@ -144,7 +174,10 @@ fn read_path(input: &mut Decoder<'_>) -> DecodeResult<PathExpression> {
         0 => Base::Working,
         1 => Base::Absolute,
         2 => Base::Package,
-        up => Base::Source(u32::try_from(up - 3).map_err(|_| "a path from nowhere")?),
+        other => {
+            let up = u32::try_from((other - 3) / 2).map_err(|_| "a path from nowhere")?;
+            if other % 2 == 1 { Base::Source(up) } else { Base::Main(up) }
+        }
     };
     Ok(PathExpression { base, rest: read_text(input)? })
 }
@@ -162,7 +195,8 @@ mod tests {
             Just(Base::Working),
             Just(Base::Absolute),
             Just(Base::Package),
-            any::<u32>().prop_map(Base::Source)
+            any::<u32>().prop_map(Base::Source),
+            any::<u32>().prop_map(Base::Main)
         ];
         (base, ".{0,8}").prop_map(|(base, rest)| PathExpression { base, rest })
     }
@@ -172,7 +206,7 @@ mod tests {
     }
 
     fn scan() -> impl Strategy<Value = Scan> {
-        let import = (any::<u32>(), ".{0,8}", any::<u32>(), option::of(vec(".{0,4}", 0..3)), 0u8..4, any_when())
+        let import = (any::<u32>(), ".{0,8}", any::<u32>(), option::of(vec(".{0,4}", 0..3)), 0u8..6, any_when())
             .prop_map(|(line, module, level, names, kind, when)| Import {
                 line,
                 module,
@@ -185,6 +219,7 @@ mod tests {
             Just(FileUse::Data),
             Just(FileUse::Code),
             Just(FileUse::Library),
+            Just(FileUse::Process),
             (any::<u32>(), ".{0,8}").prop_map(|(level, module)| FileUse::Resource(Package { level, module })),
         ];
         let file = (any::<u32>(), path(), usage, any_when()).prop_map(|(line, path, usage, when)| NamedFile {
@@ -193,19 +228,33 @@ mod tests {
             usage,
             when,
         });
-        let target =
-            prop_oneof![Just(SearchPath::Global), Just(SearchPath::OwnPackage), Just(SearchPath::EveryPortion)];
+        let target = prop_oneof![
+            Just(SearchPath::Global),
+            Just(SearchPath::Site),
+            Just(SearchPath::Removed),
+            Just(SearchPath::Working),
+            Just(SearchPath::OwnPackage),
+            Just(SearchPath::EveryPortion)
+        ];
+        let listed = (any::<u32>(), path(), any_when()).prop_map(|(line, path, when)| Listed { line, path, when });
         let edit = (any::<u32>(), path(), target, any::<bool>(), any_when())
             .prop_map(|(line, path, target, first, when)| SearchPathEdit { line, path, target, first, when });
         let problem = (any::<u32>(), ".{0,8}").prop_map(|(line, message)| Problem { line, message });
-        (vec(import, 0..4), vec(file, 0..4), vec(edit, 0..4), option::of(vec(".{0,4}", 0..3)), option::of(problem))
-            .prop_map(|(imports, files, search_path, exports, problem)| Scan {
+        let exports = option::of(vec(".{0,4}", 0..3));
+        let lists = (vec(import, 0..4), vec(file, 0..4), vec(listed, 0..4), vec(edit, 0..4), vec(path(), 0..4));
+        let constants = vec((".{0,8}", path()), 0..4);
+        (lists, constants, exports, option::of(problem)).prop_map(
+            |((imports, files, listings, search_path, written), constants, exports, problem)| Scan {
                 imports,
                 files,
+                listings,
                 search_path,
+                written,
+                constants,
                 exports,
                 problem,
-            })
+            },
+        )
     }
 
     proptest! {

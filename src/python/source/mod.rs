@@ -5,7 +5,9 @@
 
 mod calls;
 mod commands;
+mod computed;
 mod conditions;
+mod constants;
 mod decode;
 mod dynamic;
 mod encodings;
@@ -14,24 +16,32 @@ mod evaluate;
 mod exports;
 mod files;
 mod format;
+mod given;
+mod inner_code;
 mod lines;
+mod listings;
+mod literals;
+mod naming;
 mod nesting;
 mod place;
 mod readers;
 mod resources;
 mod scopes;
 mod search_path;
+mod several;
 mod shell;
+mod text_forms;
 mod walk;
 
 use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
 
+pub use constants::MARK;
 pub use lines::Lines;
 pub(super) use nesting::Depth;
 pub(super) use walk::Walker;
 
 /// Counts up when a scan of the same source says something else than before: what is kept of it then counts no more.
-pub const SCANNER_VERSION: u32 = 1;
+pub const SCANNER_VERSION: u32 = 2;
 
 /// What a source says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,8 +50,14 @@ pub struct Scan {
     pub imports: Vec<Import>,
     /// The files that it names by a path which is known without running it.
     pub files: Vec<NamedFile>,
+    /// The files that it lists.
+    pub listings: Vec<Listed>,
     /// Its edits of the search path, in the order in which they are made one by one.
     pub search_path: Vec<SearchPathEdit>,
+    /// The files that it writes, by paths that are known without running it.
+    pub written: Vec<PathExpression>,
+    /// What names at the top of the module stand for, where that is a path or may be a part of one.
+    pub constants: Vec<(String, PathExpression)>,
     /// The literal `__all__`; `None` where there is none, or none that is known without running it.
     pub exports: Option<Vec<String>>,
     /// The first thing that is wrong with it. What could be read is in the other fields all the same.
@@ -76,6 +92,10 @@ pub enum How {
     Prefix,
     /// By a walk over a package: all submodules of `module` are meant.
     AllSubmodules,
+    /// The same, with the submodules of these.
+    AllBelow,
+    /// By a string that whoever gets it may import, if it leads to a module: `module` may go on with names in that.
+    Literal,
 }
 
 /// When something is done, from the weakest restriction to the strongest.
@@ -108,13 +128,26 @@ pub struct NamedFile {
     pub when: When,
 }
 
+/// Files that are listed, by a folder or a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The line it stands in, from 1.
+    pub line: u32,
+    /// Their paths, with `*`, `?` and `[...]` in the parts that stand for several, and `**` for any number of folders.
+    pub path: PathExpression,
+    /// When it is done.
+    pub when: When,
+}
+
 /// What a named file is used as.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum FileUse {
     /// It is read, or named in a way that lets expect so.
     Data,
-    /// It is executed as Python.
+    /// It is executed as Python, by the process that names it.
     Code,
+    /// It is run as a program: its own folder is searched first.
+    Process,
     /// It is loaded as a native library.
     Library,
     /// It belongs to a package; the path begins at [`Base::Package`].
@@ -151,6 +184,12 @@ pub struct SearchPathEdit {
 pub enum SearchPath {
     /// `sys.path`.
     Global,
+    /// `sys.path`, to which `site.addsitedir` adds what the folder's `.pth` files name as well.
+    Site,
+    /// `sys.path`, which the folder is taken off.
+    Removed,
+    /// What relative paths begin at: the folder that the process goes to.
+    Working,
     /// The own package's `__path__`.
     OwnPackage,
     /// The own package's `__path__`, by `pkgutil.extend_path` and its like: every folder of the package's name on the
@@ -164,7 +203,7 @@ pub struct PathExpression {
     /// Where it begins.
     pub base: Base,
     /// What follows, with `/` between the parts and neither `.` nor empty ones; `..` only at the beginning. With
-    /// [`Base::Absolute`] it is the whole path.
+    /// [`Base::Absolute`] it is the whole path. Values of other modules stand in it by their names, between two [`MARK`]s.
     pub rest: String,
 }
 
@@ -177,6 +216,8 @@ pub enum Base {
     Absolute,
     /// So many folders above the source: 0 is the source itself, 1 its folder.
     Source(u32),
+    /// So many folders above the main program's source.
+    Main(u32),
     /// At the folder of the package that [`FileUse::Resource`] names.
     Package,
 }
@@ -204,20 +245,27 @@ pub struct Target {
 /// Reads a source. Takes any bytes, in time and memory that their length bounds.
 pub fn scan(bytes: &[u8], target: &Target) -> Scan {
     let (text, problem) = decode::decode(bytes);
-    let lines = Lines::new(&text);
-    let depth = match Depth::of(&text, Mode::Module) {
+    let mut scan = scan_text(&text, target, 0);
+    scan.problem = problem.or(scan.problem);
+    scan
+}
+
+/// Reads a text that stands within so many others.
+fn scan_text(text: &str, target: &Target, within: u8) -> Scan {
+    let lines = Lines::new(text);
+    let depth = match Depth::of(text, Mode::Module) {
         Ok(depth) => depth,
-        Err(refused) => return Scan { problem: problem.or(Some(refused)), ..Scan::default() },
+        Err(refused) => return Scan { problem: Some(refused), ..Scan::default() },
     };
     depth.with_stack(|| {
-        let parsed = parse_unchecked(&text, ParseOptions::from(Mode::Module));
+        let parsed = parse_unchecked(text, ParseOptions::from(Mode::Module));
         let found = parsed
             .errors()
             .first()
             .map(|error| Problem { line: lines.of(error.location.start()), message: error.error.to_string() });
         let Some(module) = parsed.syntax().as_module() else { return Scan::default() };
-        let mut scan = Walker::new(&lines, target, &module.body).walk(&module.body);
-        scan.problem = problem.or(found);
+        let mut scan = Walker::new(&lines, target, &module.body).within(within).walk(&module.body);
+        scan.problem = found;
         scan
     })
 }

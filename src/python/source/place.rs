@@ -1,5 +1,6 @@
 //! A path while it is being computed, and Python's operations on it.
 
+use super::constants::has_mark;
 use super::{Base, Package, PathExpression};
 
 /// A path, by what it begins at. Unlike in [`PathExpression`], `..` stays where it is until the path is resolved, since
@@ -82,6 +83,10 @@ impl Place {
 
     /// The folder it is in, as `dirname` and `.parent` see it.
     pub(super) fn parent(mut self) -> Option<Self> {
+        // Of another module's value the folder is not known.
+        if has_mark(self.rest.rsplit('/').next().unwrap_or_default()) {
+            return None;
+        }
         match (self.rest.rfind('/'), self.base) {
             (Some(0), Base::Absolute) => self.rest.truncate(1),
             (None, Base::Absolute) => {}
@@ -93,6 +98,7 @@ impl Place {
             (Some(at), _) => self.rest.truncate(at),
             (None, _) if !self.rest.is_empty() => self.rest.clear(),
             (None, Base::Source(up)) => self.base = Base::Source(up.checked_add(1)?),
+            (None, Base::Main(up)) => self.base = Base::Main(up.checked_add(1)?),
             (None, Base::Working) => {}
             (None, Base::Package) => return None,
         }
@@ -101,7 +107,7 @@ impl Place {
 
     /// Its last part; `None` where that is not known.
     pub(super) fn name(&self) -> Option<&str> {
-        self.rest.rsplit('/').next().filter(|name| !name.is_empty() && *name != "..")
+        self.rest.rsplit('/').next().filter(|name| !name.is_empty() && *name != ".." && !has_mark(name))
     }
 
     /// Resolves `..`.
@@ -128,6 +134,7 @@ impl Place {
                 (Some(&last), _) if last != ".." => drop(parts.pop()),
                 (_, Base::Absolute) => {}
                 (_, Base::Source(up)) => base = Base::Source(up.saturating_add(1)),
+                (_, Base::Main(up)) => base = Base::Main(up.saturating_add(1)),
                 _ => parts.push(part),
             }
         }

@@ -78,6 +78,7 @@ pub(super) fn is_opener(name: &str) -> bool {
         name,
         "builtins.open"
             | "io.open"
+            | "os.open"
             | "_io.open"
             | "io.FileIO"
             | "io.open_code"

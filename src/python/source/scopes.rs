@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
 use ruff_python_ast::{self as ast, Expr, ExprContext, Stmt};
+use ruff_text_size::{Ranged, TextRange};
 
 /// What a name stands for.
 #[derive(Debug, Clone)]
@@ -14,9 +15,27 @@ pub(super) enum Binding<'a> {
     Value(&'a Expr),
     /// What a `with` statement opens.
     Opened(&'a Expr),
+    /// A function of the source.
+    Function(&'a ast::StmtFunctionDef),
+    /// A parameter, by where it stands.
+    Parameter(TextRange),
+    /// What loops give it one by one.
+    Each(Vec<Each<'a>>),
     /// Something else, or more than one thing.
     Unknown,
 }
+
+/// What a loop gives a name.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Each<'a> {
+    /// What is looped over.
+    pub(super) over: &'a Expr,
+    /// Which part of an item it is: of `for i, (a, b) in`, `b` is `[1, 1]`.
+    pub(super) part: Vec<usize>,
+}
+
+/// Loops that give one name its values.
+const MAX_LOOPS: usize = 8;
 
 /// The names of a module, a function or a class.
 #[derive(Debug, Default)]
@@ -48,7 +67,11 @@ impl<'a> Scopes<'a> {
     pub(super) fn enter_function(&mut self, parameters: Option<&'a ast::Parameters>, body: &'a [Stmt]) {
         let mut collector = Collector::default();
         for parameter in parameters.into_iter().flatten() {
-            collector.bind(parameter.name().as_str(), Binding::Unknown);
+            let binding = match parameter {
+                ast::AnyParameterRef::NonVariadic(parameter) => Binding::Parameter(parameter.parameter.name.range()),
+                ast::AnyParameterRef::Variadic(_) => Binding::Unknown,
+            };
+            collector.bind(parameter.name().as_str(), binding);
         }
         collector.visit_body(body);
         for name in collector.globals {
@@ -69,7 +92,7 @@ impl<'a> Scopes<'a> {
     pub(super) fn enter_comprehension(&mut self, generators: &'a [ast::Comprehension]) {
         let mut collector = Collector::default();
         for generator in generators {
-            collector.bind_target(&generator.target, None);
+            collector.bind_each(&generator.target, &generator.iter, &[]);
         }
         self.stack.push(collector.scope);
     }
@@ -159,9 +182,34 @@ impl<'a> Collector<'a> {
             (Some(Binding::Import(_)), Binding::Import(_)) => return,
             (Some(Binding::Import(_)), Binding::Value(value)) if is_constant(value) => return,
             (Some(Binding::Value(value)), Binding::Import(module)) if is_constant(value) => Binding::Import(module),
+            (Some(Binding::Each(known)), Binding::Each(more)) if known.len() < MAX_LOOPS => {
+                let mut known = known.clone();
+                known.extend(more.into_iter().filter(|each| !known.contains(each)).collect::<Vec<_>>());
+                Binding::Each(known)
+            }
             _ => Binding::Unknown,
         };
         self.scope.names.insert(name, merged);
+    }
+
+    /// Binds the variables of a loop.
+    fn bind_each(&mut self, target: &'a Expr, over: &'a Expr, part: &[usize]) {
+        match target {
+            Expr::Name(name) => {
+                self.bind(name.id.as_str(), Binding::Each(vec![Each { over, part: part.to_vec() }]));
+            }
+            Expr::Tuple(ast::ExprTuple { elts, .. }) | Expr::List(ast::ExprList { elts, .. }) if part.len() < 4 => {
+                // Behind a starred one nobody knows which part is meant.
+                let starred = elts.iter().position(Expr::is_starred_expr).unwrap_or(elts.len());
+                for (number, target) in elts.iter().enumerate() {
+                    match number < starred {
+                        true => self.bind_each(target, over, &[part, &[number]].concat()),
+                        false => self.bind_target(target, None),
+                    }
+                }
+            }
+            _ => self.bind_target(target, None),
+        }
     }
 
     fn bind_target(&mut self, target: &'a Expr, value: Option<&'a Expr>) {
@@ -191,7 +239,7 @@ fn is_constant(value: &Expr) -> bool {
 impl<'a> Visitor<'a> for Collector<'a> {
     fn visit_stmt(&mut self, stmt: &'a Stmt) {
         match stmt {
-            Stmt::FunctionDef(function) => return self.bind(function.name.as_str(), Binding::Unknown),
+            Stmt::FunctionDef(function) => return self.bind(function.name.as_str(), Binding::Function(function)),
             Stmt::ClassDef(class) => return self.bind(class.name.as_str(), Binding::Unknown),
             Stmt::Import(import) => {
                 for alias in &import.names {
@@ -228,6 +276,14 @@ impl<'a> Visitor<'a> for Collector<'a> {
                     self.visit_expr(value);
                 }
                 return;
+            }
+            Stmt::For(stmt) => {
+                self.bind_each(&stmt.target, &stmt.iter, &[]);
+                self.visit_expr(&stmt.iter);
+                return self.deeper(|collector| {
+                    collector.visit_body(&stmt.body);
+                    collector.visit_body(&stmt.orelse);
+                });
             }
             Stmt::With(with) => {
                 for item in &with.items {

@@ -1,12 +1,12 @@
 //! Edits of `sys.path` and of the own package's `__path__`.
 
 use ruff_python_ast::{self as ast, Expr, Operator, Stmt};
-use ruff_text_size::Ranged;
+use ruff_text_size::{Ranged, TextSize};
 
 use super::evaluate::{argument, small_number};
 use super::place::Place;
 use super::walk::Walker;
-use super::{Base, SearchPath, SearchPathEdit};
+use super::{Base, SearchPath, SearchPathEdit, listings};
 
 /// Notes an edit by a call; false where it is none.
 pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) -> bool {
@@ -37,7 +37,22 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, las
             if walker.qualified(&call.func).as_deref() == Some("site.addsitedir")
                 && let Some(folder) = argument(call, 0, &["sitedir"])
             {
-                add(walker, folder, SearchPath::Global, false);
+                add(walker, folder, SearchPath::Site, false);
+            }
+        }
+        "remove" => {
+            let Expr::Attribute(method) = call.func.as_ref() else { return false };
+            let Some(folder) = argument(call, 0, &[]) else { return false };
+            if target(walker, &method.value) != Some(SearchPath::Global) {
+                return false;
+            }
+            add(walker, folder, SearchPath::Removed, false);
+        }
+        "chdir" | "fchdir" => {
+            if matches!(walker.qualified(&call.func).as_deref(), Some("os.chdir" | "contextlib.chdir"))
+                && let Some(folder) = argument(call, 0, &["path"])
+            {
+                add(walker, folder, SearchPath::Working, true);
             }
         }
         "declare_namespace" => {
@@ -152,14 +167,18 @@ fn target(walker: &Walker<'_, '_>, expr: &Expr) -> Option<SearchPath> {
 }
 
 fn add<'a>(walker: &mut Walker<'_, 'a>, folder: &'a Expr, target: SearchPath, first: bool) {
+    if let Some(pattern) = listings::pattern_of(walker, folder) {
+        walker.take(folder);
+        return edit(walker, folder.start(), &pattern, target, first);
+    }
     let evaluator = walker.evaluator();
-    let place = match evaluator.value_of(folder) {
+    let places = walker.each(|| match evaluator.value_of(folder) {
         // The working folder.
         Some(super::evaluate::Value::Text(text)) if text.is_empty() => Some(Place::at(Base::Working)),
         _ => evaluator.path(folder),
-    };
+    });
     walker.take(folder);
-    if let Some(place) = place {
+    for place in places.into_iter().flatten() {
         let edit = SearchPathEdit {
             line: walker.line(folder.start()),
             path: place.finish(),
@@ -172,10 +191,20 @@ fn add<'a>(walker: &mut Walker<'_, 'a>, folder: &'a Expr, target: SearchPath, fi
 }
 
 fn add_all<'a>(walker: &mut Walker<'_, 'a>, folders: &'a Expr, target: SearchPath, first: bool) {
-    let (Expr::List(ast::ExprList { elts, .. }) | Expr::Tuple(ast::ExprTuple { elts, .. })) =
-        walker.evaluator().resolved(folders)
-    else {
-        return;
+    if let Some(pattern) = listings::pattern_of(walker, folders) {
+        walker.take(folders);
+        return edit(walker, folders.start(), &pattern, target, first);
+    }
+    let folders = walker.evaluator().resolved(folders);
+    let elts = match folders {
+        Expr::List(ast::ExprList { elts, .. }) | Expr::Tuple(ast::ExprTuple { elts, .. }) => elts,
+        Expr::ListComp(ast::ExprListComp { elt, generators, .. })
+        | Expr::Generator(ast::ExprGenerator { elt, generators, .. }) => {
+            walker.scopes.enter_comprehension(generators);
+            add(walker, elt, target, first);
+            return walker.scopes.leave();
+        }
+        _ => return,
     };
     if first {
         // One by one, the last inserted is the first searched.
@@ -183,6 +212,12 @@ fn add_all<'a>(walker: &mut Walker<'_, 'a>, folders: &'a Expr, target: SearchPat
     } else {
         elts.iter().for_each(|folder| add(walker, folder, target, first));
     }
+}
+
+/// Notes an edit by a folder that is known.
+pub(super) fn edit(walker: &mut Walker<'_, '_>, at: TextSize, folder: &Place, target: SearchPath, first: bool) {
+    let (line, path, when) = (walker.line(at), folder.finish(), walker.when());
+    walker.scan.search_path.push(SearchPathEdit { line, path, target, first, when });
 }
 
 fn every_portion(walker: &mut Walker<'_, '_>, call: &ast::ExprCall) {

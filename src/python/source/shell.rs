@@ -20,6 +20,8 @@ pub(super) enum Runs {
     Module(String),
     /// A script.
     Script(Place),
+    /// The text after `-c`.
+    Code(String),
 }
 
 /// Words before Python that are looked over: `uv run`, `nice -n 5`, `env A=1`.
@@ -49,10 +51,14 @@ pub(super) fn runs(words: &[Word], is_windows: bool) -> Option<Runs> {
                 };
             }
             Some("W" | "X" | "-check-hash-based-pycs") => drop(words.next()),
-            // Standard input, or code.
-            Some("" | "c") => return None,
+            // Standard input.
+            Some("") => return None,
+            Some("c") => return code(words.next()),
             Some(flags) if !flags.starts_with('-') && !flags.starts_with(['W', 'X']) => {
                 // Several flags in one word: the last may be `m`, with its module behind it or in the next word.
+                if flags.ends_with('c') {
+                    return code(words.next());
+                }
                 if flags.contains('c') {
                     return None;
                 }
@@ -68,6 +74,13 @@ pub(super) fn runs(words: &[Word], is_windows: bool) -> Option<Runs> {
         }
     }
     None
+}
+
+fn code(word: Option<&Word>) -> Option<Runs> {
+    match word {
+        Some(Word::Text(text)) => Some(Runs::Code(text.clone())),
+        _ => None,
+    }
 }
 
 fn is_assignment(word: &str) -> bool {
@@ -166,6 +179,7 @@ mod tests {
         commands(line).iter().find_map(|words| runs(words, false)).map(|runs| match runs {
             Runs::Script(place) => place.finish().rest,
             Runs::Module(module) => format!("-m {module}"),
+            Runs::Code(text) => format!("-c {text}"),
         })
     }
 
@@ -182,12 +196,14 @@ mod tests {
             ("echo hi && python 'my file.py' > log.py", "my file.py"),
             ("./tool.py --flag", "tool.py"),
             ("py -3 x.py", "x.py"),
+            ("python -c 'import x' y", "-c import x"),
+            ("python -uc 'import x'", "-c import x"),
         ] {
             assert_eq!(script_of(line).as_deref(), Some(expected), "{line}");
         }
         for line in [
             "python",
-            "python -c 'import x.py'",
+            "python -c $CODE",
             "python $SCRIPT x.py",
             "python \"$HOME/x.py\"",
             "cat x.py",

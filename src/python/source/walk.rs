@@ -6,78 +6,48 @@ use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::{self as ast, Expr, Operator, Stmt};
 use ruff_text_size::{Ranged, TextRange, TextSize};
 
-use super::conditions::{self, Verdict, verdict};
+use super::conditions::{self, Conditions, Verdict, verdict};
 use super::evaluate::Evaluator;
 use super::exports::Exports;
+use super::given::Given;
 use super::lines::Lines;
-use super::place::Place;
 use super::scopes::Scopes;
-use super::{Base, FileUse, How, Import, NamedFile, Scan, Target, When, calls, escapes, files, search_path};
+use super::several::Choices;
+use super::{How, Import, NamedFile, PathExpression, Scan, Target, When};
+use super::{calls, constants, escapes, given, literals, search_path};
 
 /// Levels of the tree that are looked at: nothing real comes close, and stack is limited.
 const MAX_DEPTH: usize = 400;
-
-/// The conditions that a place in a source stands under.
-#[derive(Debug, Clone, Copy, Default)]
-struct Conditions {
-    conditional: bool,
-    main_only: bool,
-    lazy: bool,
-    type_only: bool,
-    never: bool,
-}
-
-impl Conditions {
-    fn when(self) -> When {
-        match self {
-            Self { never: true, .. } => When::Never,
-            Self { type_only: true, .. } => When::TypeOnly,
-            Self { lazy: true, .. } => When::Lazy,
-            Self { main_only: true, .. } => When::MainOnly,
-            Self { conditional: true, .. } => When::Conditional,
-            _ => When::Always,
-        }
-    }
-
-    fn maybe(self) -> Self {
-        Self { conditional: true, ..self }
-    }
-
-    /// Where a test is true, and where it is not.
-    fn branches(self, verdict: Verdict) -> (Self, Self) {
-        let never = Self { never: true, ..self };
-        let type_only = Self { type_only: true, ..self };
-        let main_only = Self { main_only: true, ..self };
-        match verdict {
-            Verdict::Known(true) => (self, never),
-            Verdict::Known(false) => (never, self),
-            Verdict::TypeChecking(true) => (type_only, self),
-            Verdict::TypeChecking(false) => (self, type_only),
-            Verdict::Main(true) => (main_only, self.maybe()),
-            Verdict::Main(false) => (self.maybe(), main_only),
-            Verdict::Unknown => (self.maybe(), self.maybe()),
-        }
-    }
-}
 
 /// Walks over one source.
 pub(in crate::python) struct Walker<'w, 'a> {
     lines: &'w Lines,
     pub(super) target: &'w Target,
     pub(super) scopes: Scopes<'a>,
+    choices: Choices,
+    pub(super) given: Given,
+    is_again: bool,
     conditions: Conditions,
     depth: usize,
     function_depth: usize,
     pub(super) scan: Scan,
     exports: Exports,
     /// Paths that some call has taken already, so that they are not taken for mentioned alone.
-    taken: HashSet<TextRange>,
+    pub(super) taken: HashSet<TextRange>,
     /// Files with the expression that names them.
-    named: HashMap<TextRange, NamedFile>,
+    pub(super) named: HashMap<TextRange, Vec<NamedFile>>,
     /// Paths that are written.
-    written: HashSet<TextRange>,
+    pub(super) written: HashSet<TextRange>,
+    /// Strings that may name a module, so far.
+    pub(super) literals: usize,
+    /// In how many strings of code this one stands.
+    pub(super) within: u8,
+    /// Bytes of code in strings, so far.
+    pub(super) inner_bytes: usize,
+    /// Whether folders or packages are listed anywhere.
+    pub(super) lists: bool,
     /// Paths that are mentioned, by a path object or a join: read unless it is seen that they are written.
-    mentioned: Vec<(TextRange, NamedFile)>,
+    pub(super) mentioned: Vec<(TextRange, NamedFile)>,
 }
 
 impl<'w, 'a> Walker<'w, 'a> {
@@ -87,6 +57,9 @@ impl<'w, 'a> Walker<'w, 'a> {
             lines,
             target,
             scopes: Scopes::module(body),
+            choices: Choices::default(),
+            given: Given::default(),
+            is_again: false,
             conditions: Conditions::default(),
             depth: 0,
             function_depth: 0,
@@ -95,26 +68,49 @@ impl<'w, 'a> Walker<'w, 'a> {
             taken: HashSet::new(),
             named: HashMap::new(),
             written: HashSet::new(),
+            literals: 0,
+            within: 0,
+            inner_bytes: 0,
+            lists: false,
             mentioned: Vec::new(),
         }
+    }
+
+    /// Says in how many strings of code this one stands.
+    pub(super) fn within(self, within: u8) -> Self {
+        Self { within, ..self }
     }
 
     /// Walks over the module's statements and gives what they say.
     pub(in crate::python) fn walk(mut self, body: &'a [Stmt]) -> Scan {
         self.visit_body(body);
-        let Self { mut scan, exports, named, written, mentioned, .. } = self;
-        let mut named = named.into_iter().collect::<Vec<_>>();
+        if self.given.is_wanted() && !self.is_again {
+            // With what functions are given.
+            let again = Walker::new(self.lines, self.target, body).within(self.within);
+            return Walker { given: self.given, is_again: true, ..again }.walk(body);
+        }
+        self.scan.constants = constants::of_module(&self.evaluator(), body);
+        let Self { mut scan, exports, named, written, mentioned, lists, .. } = self;
+        let mut named: Vec<(TextRange, NamedFile)> =
+            named.into_iter().flat_map(|(range, files)| files.into_iter().map(move |file| (range, file))).collect();
         // A path that is read is named by the read; one that is only written is not named at all.
-        named.extend(mentioned.into_iter().filter(|(range, _)| !written.contains(range)));
+        let known: HashSet<PathExpression> = named.iter().map(|(_, file)| file.path.clone()).collect();
+        let is_new = |file: &NamedFile| file.when != When::Lazy || !known.contains(&file.path);
+        named.extend(mentioned.into_iter().filter(|(range, file)| !written.contains(range) && is_new(file)));
         named.sort_by_key(|(range, _)| (range.start(), range.end()));
         let mut seen = HashSet::new();
         scan.files = named.into_iter().map(|(_, file)| file).filter(|file| seen.insert(file.clone())).collect();
-        scan.exports = exports.finish();
+        scan.exports = exports.finish(lists);
         scan
     }
 
     pub(super) fn evaluator(&self) -> Evaluator<'_, 'a> {
-        Evaluator::new(&self.scopes, self.target)
+        Evaluator::new(&self.scopes, self.target, &self.choices, &self.given)
+    }
+
+    /// Evaluates once for each combination of what loops and lookups give.
+    pub(super) fn each<T: PartialEq>(&self, evaluate: impl FnMut() -> T) -> Vec<T> {
+        self.choices.each(evaluate)
     }
 
     pub(super) fn line(&self, at: TextSize) -> u32 {
@@ -128,69 +124,6 @@ impl<'w, 'a> Walker<'w, 'a> {
     pub(super) fn import(&mut self, at: TextSize, level: u32, module: &str, names: Option<Vec<String>>, how: How) {
         let (line, when) = (self.line(at), self.when());
         self.scan.imports.push(Import { line, module: module.to_owned(), level, names, how, when });
-    }
-
-    /// Takes a path out of the hands of what would call it mentioned, and with it the paths that it is made of.
-    pub(super) fn take(&mut self, expr: &'a Expr) {
-        self.taken.insert(expr.range());
-        self.take_below(expr);
-    }
-
-    /// Notes that a path is written.
-    pub(super) fn write(&mut self, expr: &'a Expr) {
-        self.take(expr);
-        let bound = self.evaluator().resolved(expr).range();
-        self.written.insert(bound);
-    }
-
-    /// Names the file that an expression stands for.
-    pub(super) fn name(&mut self, expr: &'a Expr, usage: FileUse) {
-        let place = self.evaluator().path(expr);
-        self.take(expr);
-        if let Some(place) = place {
-            self.name_place(expr.range(), &place, usage);
-        }
-    }
-
-    pub(super) fn name_place(&mut self, range: TextRange, place: &Place, usage: FileUse) {
-        let path = place.finish();
-        if path.rest.is_empty() && usage == FileUse::Data && path.base != Base::Source(0) {
-            return;
-        }
-        let usage = place.package.clone().map_or(usage, FileUse::Resource);
-        let file = NamedFile { line: self.line(range.start()), path, usage, when: self.when() };
-        // What is executed is more than data.
-        match self.named.get_mut(&range) {
-            Some(known) if known.usage != FileUse::Data => {}
-            _ => drop(self.named.insert(range, file)),
-        }
-    }
-
-    /// Notes a path that an expression computes, whatever is done with it.
-    fn mention(&mut self, expr: &'a Expr) {
-        if let Some(place) = self.evaluator().path(expr).filter(files::is_file) {
-            let usage = place.package.clone().map_or(FileUse::Data, FileUse::Resource);
-            let file = NamedFile { line: self.line(expr.start()), path: place.finish(), usage, when: self.when() };
-            self.mentioned.push((expr.range(), file));
-            self.take_below(expr);
-        }
-    }
-
-    /// The paths that a path is made of are no paths of their own.
-    fn take_below(&mut self, expr: &'a Expr) {
-        let mut below = vec![expr];
-        while let Some(expr) = below.pop() {
-            match expr {
-                Expr::BinOp(operation) if below.len() < 100 => below.extend([&*operation.left, &*operation.right]),
-                Expr::Call(call) if below.len() < 100 => {
-                    below.push(&call.func);
-                    below.extend(&call.arguments.args);
-                }
-                Expr::Attribute(attribute) => below.push(&attribute.value),
-                _ => continue,
-            }
-            self.taken.insert(expr.range());
-        }
     }
 
     fn under(&mut self, conditions: Conditions, walk: impl FnOnce(&mut Self)) {
@@ -343,6 +276,10 @@ impl<'w, 'a> Walker<'w, 'a> {
             Stmt::IpyEscapeCommand(command) => escapes::command(self, command.kind, &command.value, command.range),
             Stmt::TypeAlias(_) => {}
             _ => {
+                if literals::is_description(stmt) {
+                    return;
+                }
+                literals::take_exports(self, stmt);
                 search_path::statement(self, stmt);
                 if self.function_depth == 0 {
                     self.exports.statement(stmt, &self.scopes);
@@ -359,6 +296,8 @@ impl<'w, 'a> Walker<'w, 'a> {
                 if is_path && !self.taken.contains(&expr.range()) {
                     self.mention(expr);
                 }
+                literals::arguments(self, call);
+                given::call(self, call);
                 visitor::walk_expr(self, expr);
             }
             Expr::BinOp(operation) => {
@@ -421,11 +360,13 @@ impl<'a> Visitor<'a> for Walker<'_, 'a> {
     }
 
     fn visit_expr(&mut self, expr: &'a Expr) {
+        if let Expr::StringLiteral(literal) = expr {
+            return literals::string(self, literal);
+        }
         // Nearly all expressions are one of these, and none of them says anything.
         if !matches!(
             expr,
             Expr::Name(_)
-                | Expr::StringLiteral(_)
                 | Expr::NumberLiteral(_)
                 | Expr::NoneLiteral(_)
                 | Expr::BooleanLiteral(_)

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::python::import_system::{Finder, Form, Found, Module};
 use super::graph::{Certainty, Edge, FileForm, Graph, Line, Node, ReasonKind};
+use super::listed::{is_pattern, matches};
 use super::named_path::{Folders, candidates};
 use super::sources::{Read, Sources};
+use crate::python::import_system::{Finder, Form, Found, Module};
+use crate::python::interpreter::pth;
 use crate::python::source::{
-    FileUse, How, Import, NamedFile, Package, Scan, SearchPath, SearchPathEdit, When,
+    FileUse, How, Import, Listed, MARK, NamedFile, Package, Scan, SearchPath, SearchPathEdit, When,
 };
 
 /// An import that leads to nothing.
@@ -68,6 +70,13 @@ struct Attribute {
     kind: ReasonKind,
 }
 
+/// A data file that is named.
+struct Data {
+    at: At,
+    path: PathBuf,
+    kind: ReasonKind,
+}
+
 struct Star {
     from: usize,
     finder: usize,
@@ -97,6 +106,15 @@ pub struct Closure<'a> {
     waiting: Vec<usize>,
     reads: HashMap<usize, Rc<Read>>,
     missing: Vec<Missing>,
+    /// Files that are named, which are looked for when all is read: what they are relative to may be said anywhere.
+    named: Vec<(usize, NamedFile)>,
+    /// Edits of the search path with values that are not known yet.
+    edits: Vec<(usize, SearchPathEdit)>,
+    /// How many folders the run goes to there were when these were looked for.
+    looked_in: usize,
+    listed: Vec<(usize, Listed)>,
+    /// Data files, which belong to the run unless it writes them.
+    data: Vec<Data>,
     attributes: Vec<Attribute>,
     stars: Vec<Star>,
     assumed: HashMap<PathBuf, String>,
@@ -118,6 +136,11 @@ impl<'a> Closure<'a> {
             waiting: Vec::new(),
             reads: HashMap::new(),
             missing: Vec::new(),
+            named: Vec::new(),
+            edits: Vec::new(),
+            looked_in: 0,
+            listed: Vec::new(),
+            data: Vec::new(),
             attributes: Vec::new(),
             stars: Vec::new(),
             assumed: HashMap::new(),
@@ -134,10 +157,17 @@ impl<'a> Closure<'a> {
             while !self.waiting.is_empty() {
                 self.read_waiting();
             }
+            for (number, edit) in std::mem::take(&mut self.edits) {
+                self.edit(number, &edit);
+            }
             // A folder that was added to the search path may have what was missing before.
             let looked: Vec<bool> = self.finders.iter_mut().map(Finder::look_again).collect();
             if !looked.contains(&true) {
-                break;
+                self.look_for_files();
+                if self.waiting.is_empty() {
+                    break;
+                }
+                continue;
             }
             for Missing { node, import } in std::mem::take(&mut self.missing) {
                 self.import(node, &import);
@@ -146,6 +176,7 @@ impl<'a> Closure<'a> {
                 self.submodule(at, &package, &name, kind);
             }
         }
+        self.take_data();
         let unresolved = self.missing.iter().filter_map(|missing| self.unresolved(missing)).collect::<BTreeSet<_>>();
         Followed {
             unresolved: unresolved.into_iter().collect(),
@@ -157,11 +188,24 @@ impl<'a> Closure<'a> {
     }
 
     /// The finder of the program that a file belongs to.
-    fn finder_of(&self, number: usize) -> usize {
+    pub(super) fn finder_of(&self, number: usize) -> usize {
         self.graph.node(number).map_or(0, |node| node.finder)
     }
 
-    fn find(&mut self, finder: usize, name: &str) -> Found {
+    /// The path of a file by its number.
+    pub(super) fn path_of(&self, number: usize) -> Option<PathBuf> {
+        self.graph.node(number).map(|node| node.path.clone())
+    }
+
+    pub(super) fn number_of(&self, path: &Path) -> Option<usize> {
+        self.graph.number_of(path)
+    }
+
+    pub(super) fn scan_of(&self, number: usize) -> Option<Rc<Read>> {
+        self.reads.get(&number).cloned()
+    }
+
+    pub(super) fn find(&mut self, finder: usize, name: &str) -> Found {
         self.finders.get_mut(finder).map_or(Found::Missing, |finder| finder.find(name))
     }
 
@@ -235,12 +279,22 @@ impl<'a> Closure<'a> {
         for (number, read) in batch.into_iter().zip(reads) {
             self.take_in(number, &Rc::new(read));
         }
-        let (ready, later) =
-            std::mem::take(&mut self.stars).into_iter().partition(|star: &Star| self.exports_of(star.finder, &star.package).is_some());
+        let (ready, later) = std::mem::take(&mut self.stars)
+            .into_iter()
+            .partition(|star: &Star| self.exports_of(star.finder, &star.package).is_some());
         self.stars = later;
         for Star { from, finder, package, certainty, line } in ready {
             for name in self.exports_of(finder, &package).unwrap_or_default() {
-                self.submodule(At { node: from, finder, line, certainty }, &package, &name, ReasonKind::Import);
+                let at = At { node: from, finder, line, certainty };
+                if name != "*" {
+                    self.submodule(at, &package, &name, ReasonKind::Import);
+                    continue;
+                }
+                // What is there decides.
+                let names = self.finders.get_mut(finder).map(|finder| finder.submodules(&package));
+                for name in names.unwrap_or_default() {
+                    self.submodule(at, &package, &name, ReasonKind::Import);
+                }
             }
         }
     }
@@ -272,8 +326,70 @@ impl<'a> Closure<'a> {
         }
         edits.for_each(|edit| self.edit(number, edit));
         for file in &scan.files {
-            self.named_file(number, file);
+            if !self.named_file(number, file) {
+                self.named.push((number, file.clone()));
+            }
         }
+        self.listed.extend(scan.listings.iter().map(|listed| (number, listed.clone())));
+    }
+
+    /// Looks for the files that were not there yet, and for those that are listed.
+    fn look_for_files(&mut self) {
+        let further = self.folders.further.len();
+        let has_more = std::mem::replace(&mut self.looked_in, further) != further;
+        for (number, file) in std::mem::take(&mut self.named) {
+            let is_open = has_more || file.path.rest.contains(MARK);
+            if !is_open || !self.named_file(number, &file) {
+                self.named.push((number, file));
+            }
+        }
+        for (number, listed) in std::mem::take(&mut self.listed) {
+            self.listed_files(number, &listed);
+        }
+    }
+
+    /// Brings in the files that are listed, but for those of folders with code, unless the pattern asks for some kind.
+    fn listed_files(&mut self, number: usize, listed: &Listed) {
+        let Some((source, path)) = self.filled_in(number, &listed.path) else { return };
+        let patterns = candidates(&self.folders, &source, &path);
+        let last = listed.path.rest.rsplit('/').next().unwrap_or_default();
+        let suffix = last.rsplit_once('.').map(|(_, suffix)| suffix).filter(|suffix| !is_pattern(suffix));
+        let is_deep = listed.path.rest.split('/').any(|part| part == "**");
+        for pattern in patterns {
+            let fixed: PathBuf = pattern.iter().take_while(|part| !part.to_str().is_some_and(is_pattern)).collect();
+            let holds_root = self.folders.root.starts_with(&fixed);
+            if !fixed.starts_with(&self.folders.root) && !holds_root || holds_root && (is_deep || suffix.is_none()) {
+                continue;
+            }
+            if suffix.is_none() && self.holds_code(&fixed) {
+                continue;
+            }
+            let found = matches(&pattern);
+            if suffix.is_none() && found.iter().any(|path| path.extension().is_some_and(|own| own == "py")) {
+                continue;
+            }
+            let mut is_any = false;
+            for path in found.into_iter().filter(|path| path.is_file()) {
+                is_any = true;
+                let path = crate::python::source::PathExpression {
+                    base: crate::python::source::Base::Absolute,
+                    rest: path.to_string_lossy().into_owned(),
+                };
+                let file = NamedFile { line: listed.line, path, usage: FileUse::Data, when: listed.when };
+                self.named_file(number, &file);
+            }
+            if is_any {
+                return;
+            }
+        }
+    }
+
+    /// Whether modules of the run lie in a folder.
+    fn holds_code(&self, folder: &Path) -> bool {
+        self.reads
+            .keys()
+            .filter_map(|number| self.graph.node(*number))
+            .any(|node| node.path.starts_with(folder) && matches!(node.form, FileForm::Python(_)))
     }
 
     fn certainty(&self, number: usize, when: When) -> Option<Certainty> {
@@ -293,11 +409,33 @@ impl<'a> Closure<'a> {
         if certainty.is_none_or(|certainty| certainty == Certainty::TypeOnly) {
             return;
         }
-        let (path, module, finder) = (node.path.clone(), node.module.clone(), node.finder);
-        let Some(finder) = self.finders.get_mut(finder) else { return };
-        for folder in candidates(&self.folders, &path, &edit.path) {
+        let (module, number_of_finder) = (node.module.clone(), node.finder);
+        let Some((source, path)) = self.filled_in(number, &edit.path) else {
+            self.edits.push((number, edit.clone()));
+            return;
+        };
+        let mut folders = candidates(&self.folders, &source, &path);
+        if edit.path.rest.split('/').any(is_pattern) {
+            folders = folders.iter().flat_map(|pattern| matches(pattern)).collect();
+        }
+        if edit.target == SearchPath::Site {
+            let version = self.finders.get(number_of_finder).map_or((3, 0, 0), Finder::version);
+            for folder in folders.clone() {
+                folders.extend(self.site_folder(number, edit.line, &folder, version));
+            }
+        }
+        let Some(finder) = self.finders.get_mut(number_of_finder) else { return };
+        for folder in folders {
             match (edit.target, &module) {
-                (SearchPath::Global, _) => finder.add_folder(&folder, edit.first),
+                (SearchPath::Global | SearchPath::Site, _) => finder.add_folder(&folder, edit.first),
+                (SearchPath::Removed, _) if certainty == Some(Certainty::Certain) => finder.remove_folder(&folder),
+                (SearchPath::Removed, _) => {}
+                (SearchPath::Working, _) if !folder.is_dir() || self.folders.further.contains(&folder) => {}
+                // Where it certainly goes is looked at first.
+                (SearchPath::Working, _) if certainty == Some(Certainty::Certain) => {
+                    self.folders.further.insert(0, folder);
+                }
+                (SearchPath::Working, _) => self.folders.further.push(folder),
                 (SearchPath::OwnPackage, Some(package)) => finder.add_to_package(package, &folder),
                 (SearchPath::EveryPortion, Some(package)) => finder.add_every_portion(package),
                 (_, None) => {}
@@ -305,8 +443,30 @@ impl<'a> Closure<'a> {
         }
     }
 
+    /// The folders that the `.pth` files in a folder name; the files belong to the run.
+    fn site_folder(&mut self, number: usize, line: u32, folder: &Path, version: (u8, u8, u8)) -> Vec<PathBuf> {
+        let mut names: Vec<PathBuf> = std::fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "pth"))
+            .collect();
+        names.sort();
+        let at = At { node: number, finder: self.finder_of(number), line, certainty: Certainty::Certain };
+        let mut folders = Vec::new();
+        for path in names.into_iter().filter(|path| self.folders.is_inside(path)).collect::<Vec<_>>() {
+            for line in pth::read(&path, version).unwrap_or_default() {
+                if let pth::Line::Path(added) = line {
+                    folders.push(crate::python::import_system::normalised(&added));
+                }
+            }
+            self.data.push(Data { at, path, kind: ReasonKind::Opened });
+        }
+        folders
+    }
+
     /// The absolute name of what is imported from a file; `None` where dots lead above the top.
-    fn absolute(&mut self, number: usize, level: u32, module: &str) -> Option<String> {
+    pub(super) fn absolute(&mut self, number: usize, level: u32, module: &str) -> Option<String> {
         if level == 0 {
             return Some(module.to_owned());
         }
@@ -343,6 +503,9 @@ impl<'a> Closure<'a> {
         let finder = self.finder_of(number);
         let at = At { node: number, finder, line: import.line, certainty };
         let missing = || Missing { node: number, import: import.clone() };
+        if import.how == How::Literal {
+            return self.literal(at, import);
+        }
         let Some(name) = self.absolute(number, import.level, &import.module) else {
             self.missing.push(missing());
             return;
@@ -359,6 +522,9 @@ impl<'a> Closure<'a> {
                 self.submodule(at, &name, &submodule, kind);
             }
         }
+        if import.how == How::AllBelow {
+            self.all_below(at, &name);
+        }
         for imported in import.names.iter().flatten() {
             if imported == "*" {
                 self.stars.push(Star { from: number, finder, package: name.clone(), certainty, line: import.line });
@@ -366,6 +532,44 @@ impl<'a> Closure<'a> {
                 self.submodule(at, &name, imported, kind);
             }
         }
+    }
+
+    /// Brings in the submodules of a package, and those of these.
+    fn all_below(&mut self, at: At, package: &str) {
+        /// Packages within packages.
+        const MAX_PARTS: usize = 20;
+        let mut packages = vec![package.to_owned()];
+        while let Some(package) = packages.pop() {
+            let names = self.finders.get_mut(at.finder).map(|finder| finder.submodules(&package)).unwrap_or_default();
+            for name in names {
+                self.submodule(at, &package, &name, ReasonKind::DynamicImport);
+                let full = format!("{package}.{name}");
+                let is_package =
+                    matches!(self.find(at.finder, &full), Found::Module(module) if !module.folders.is_empty());
+                if is_package && full.split('.').count() < MAX_PARTS {
+                    packages.push(full);
+                }
+            }
+        }
+    }
+
+    /// Brings in what a string names, if it begins with the name of a local module.
+    fn literal(&mut self, at: At, import: &Import) {
+        let at = At { certainty: at.certainty.max(Certainty::Lazy), ..at };
+        let name = &import.module;
+        let ends = name.match_indices('.').map(|(end, _)| end).skip(1).chain([name.len()]);
+        for part in ends.filter_map(|end| name.get(..end)).collect::<Vec<_>>().into_iter().rev() {
+            match self.find(at.finder, part) {
+                Found::Module(module) if module.is_assumed => return,
+                Found::Module(_) => {
+                    self.touch(Some(at), part, ReasonKind::DynamicImport, at.certainty, at.line);
+                    return;
+                }
+                Found::Namespace(_) | Found::Installed => return,
+                Found::Missing => {}
+            }
+        }
+        self.missing.push(Missing { node: at.node, import: import.clone() });
     }
 
     /// Brings in a submodule, if there is one of that name.
@@ -449,15 +653,20 @@ impl<'a> Closure<'a> {
         number
     }
 
-    fn named_file(&mut self, number: usize, file: &NamedFile) {
-        let Some(certainty) = self.certainty(number, file.when) else { return };
-        let Some(node) = self.graph.node(number) else { return };
+    /// Brings in a file that is named; false where it is not there.
+    fn named_file(&mut self, number: usize, file: &NamedFile) -> bool {
+        let Some(certainty) = self.certainty(number, file.when) else { return true };
+        let Some(node) = self.graph.node(number) else { return true };
         let path = node.path.clone();
         let found = match &file.usage {
             FileUse::Resource(package) => self.resource(number, package, &file.path.rest),
+            _ if file.path.rest.contains(MARK) => {
+                let Some((source, path)) = self.filled_in(number, &file.path) else { return false };
+                candidates(&self.folders, &source, &path).into_iter().find(|path| path.is_file())
+            }
             _ => candidates(&self.folders, &path, &file.path).into_iter().find(|path| path.is_file()),
         };
-        let Some(found) = found.filter(|found| self.folders.is_inside(found)) else { return };
+        let Some(found) = found.filter(|found| self.folders.is_inside(found)) else { return false };
         let finder = self.finder_of(number);
         let at = At { node: number, finder, line: file.line, certainty };
         let base = found.parent().unwrap_or(&found).to_owned();
@@ -473,27 +682,47 @@ impl<'a> Closure<'a> {
                 let form = FileForm::Python(Form::Source);
                 (ReasonKind::Opened, Node { form, finder, ..data_node(found, base) })
             }
-            FileUse::Code => {
+            FileUse::Code => (ReasonKind::Run, Node { form: code, is_main: true, finder, ..data_node(found, base) }),
+            FileUse::Process => {
                 // In a process of its own it finds its neighbours first.
                 let finder = self.finder_in(finder, &base);
                 (ReasonKind::Run, Node { form: code, is_main: true, finder, ..data_node(found, base) })
             }
             FileUse::Library => (ReasonKind::Library, data_node(found, base)),
             FileUse::Data | FileUse::Resource(_) => {
-                if found.metadata().is_ok_and(|metadata| metadata.len() > self.data_bytes) {
-                    let is_module = self.graph.number_of(&found).is_some();
-                    if certainty != Certainty::TypeOnly && !is_module {
-                        let by = self.line_of(number, file.line);
-                        self.large.entry(found).or_insert(by);
-                    }
-                    return;
-                }
                 // Of bytecode, what stands in line 0 is the source that it was made from.
                 let kind = if file.line == 0 { ReasonKind::Source } else { ReasonKind::Opened };
-                (kind, data_node(found, base))
+                self.data.push(Data { at, path: found, kind });
+                return true;
             }
         };
         self.enqueue(Some(at), node, kind, certainty, file.line);
+        true
+    }
+
+    /// Brings in the data files, but for those that the run writes: they are what comes of it.
+    fn take_data(&mut self) {
+        let mut written = BTreeSet::new();
+        for (number, read) in self.reads.clone() {
+            let filled = read.scan.written.iter().filter_map(|path| self.filled_in(number, path)).collect::<Vec<_>>();
+            let paths = filled.iter().map(|(source, path)| candidates(&self.folders, source, path));
+            written.extend(paths.filter_map(|paths| paths.into_iter().find(|path| path.is_file())));
+        }
+        for Data { at, path, kind } in std::mem::take(&mut self.data) {
+            if written.contains(&path) {
+                continue;
+            }
+            if path.metadata().is_ok_and(|metadata| metadata.len() > self.data_bytes) {
+                let is_module = self.graph.number_of(&path).is_some();
+                if at.certainty != Certainty::TypeOnly && !is_module {
+                    let by = self.line_of(at.node, at.line);
+                    self.large.entry(path).or_insert(by);
+                }
+                continue;
+            }
+            let base = path.parent().unwrap_or(&path).to_owned();
+            self.enqueue(Some(at), data_node(path, base), kind, at.certainty, at.line);
+        }
     }
 
     fn resource(&mut self, number: usize, package: &Package, rest: &str) -> Option<PathBuf> {
@@ -517,6 +746,9 @@ impl<'a> Closure<'a> {
 
     fn unresolved(&self, missing: &Missing) -> Option<Unresolved> {
         let import = &missing.import;
+        if import.how == How::Literal {
+            return None;
+        }
         let certainty = self.certainty(missing.node, import.when).filter(|c| *c != Certainty::TypeOnly)?;
         let dots = ".".repeat(import.level as usize);
         let module = format!("{dots}{}", import.module);

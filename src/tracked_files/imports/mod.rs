@@ -6,8 +6,10 @@
 
 mod cache;
 mod closure;
+mod constants;
 mod graph;
 mod layout;
+mod listed;
 mod named_path;
 mod sources;
 
@@ -17,12 +19,12 @@ use std::path::{Path, PathBuf};
 use cache::ScanCache;
 pub use closure::Unresolved;
 use closure::{Beginning, Closure};
-pub use graph::{Certainty, Line, Reason, ReasonKind};
 use graph::FileForm;
+pub use graph::{Certainty, Line, Reason, ReasonKind};
 use layout::Layout;
 use named_path::Folders;
-pub use sources::Stamp;
 use sources::Sources;
+pub use sources::Stamp;
 
 use crate::entry_point::EntryPointKind;
 use crate::entry_point::find::{Start, Started};
@@ -108,18 +110,16 @@ pub fn analyse(start: &Start, options: &Options<'_>) -> Analysis {
         Started::Command(text) => Beginning::Command(text.clone()),
     };
     let entry = start.file.as_deref().and_then(Path::parent).unwrap_or(&start.working_folder).to_owned();
-    let folders = Folders { root: start.root.clone(), working: start.working_folder.clone(), entry };
+    let folders =
+        Folders { root: start.root.clone(), working: start.working_folder.clone(), entry, further: Vec::new() };
     let finder = Finder::new(&start.interpreter, &start.root, &start.search_path, fallback(&folders));
     let cache = options.caches.map_or_else(ScanCache::none, |caches| ScanCache::load(caches, &start.root, &target));
     let mut sources = Sources::new(target, cache, Box::new(options.stamp));
     let followed = Closure::new(finder, &mut sources, folders, options.data_bytes).follow(beginning);
     let mut cache = sources.into_cache();
 
-    let mut analysis = Analysis {
-        unresolved: followed.unresolved,
-        installed: followed.installed,
-        ..Analysis::default()
-    };
+    let mut analysis =
+        Analysis { unresolved: followed.unresolved, installed: followed.installed, ..Analysis::default() };
     let reasons = followed.graph.reasons();
     let used = || reasons.iter().filter_map(|(number, reason)| Some((followed.graph.node(*number)?, reason)));
     let mut layout = Layout::new(&start.root);

@@ -14,6 +14,8 @@ pub struct Folders {
     pub working: PathBuf,
     /// The folder of the entry point.
     pub entry: PathBuf,
+    /// Folders that the run goes to, first those that it certainly goes to.
+    pub further: Vec<PathBuf>,
 }
 
 impl Folders {
@@ -34,14 +36,19 @@ pub fn candidates(folders: &Folders, source: &Path, path: &PathExpression) -> Ve
             found.extend(from.map(|from| if path.rest.is_empty() { from.to_owned() } else { from.join(&path.rest) }));
         }
         Base::Working => {
-            for folder in [&folders.working, &folders.entry, &folders.root] {
+            let usual = [&folders.working, &folders.entry, &folders.root];
+            for folder in folders.further.iter().chain(usual) {
                 let joined = if path.rest.is_empty() { folder.clone() } else { folder.join(&path.rest) };
                 if !found.contains(&joined) {
                     found.push(joined);
                 }
             }
         }
-        Base::Package => {}
+        Base::Main(0) | Base::Package => {}
+        Base::Main(up) => {
+            let from = folders.entry.ancestors().nth(up as usize - 1);
+            found.extend(from.map(|from| if path.rest.is_empty() { from.to_owned() } else { from.join(&path.rest) }));
+        }
     }
     found.into_iter().map(|path| normalised(&path)).collect()
 }
@@ -52,7 +59,8 @@ mod tests {
 
     #[test]
     fn paths_are_relative_to_what_they_say() {
-        let folders = Folders { root: "/p".into(), working: "/p/w".into(), entry: "/p/w/e".into() };
+        let folders =
+            Folders { root: "/p".into(), working: "/p/w".into(), entry: "/p/w/e".into(), further: Vec::new() };
         let paths = |base, rest: &str| {
             let path = PathExpression { base, rest: rest.to_owned() };
             candidates(&folders, Path::new("/p/lib/mod.py"), &path)
@@ -62,6 +70,12 @@ mod tests {
         assert_eq!(text(paths(Base::Source(1), "../data/x")), ["/p/data/x"]);
         assert_eq!(text(paths(Base::Source(0), "")), ["/p/lib/mod.py"]);
         assert_eq!(text(paths(Base::Absolute, "/x/../y")), ["/y"]);
+        assert_eq!(text(paths(Base::Main(1), "x")), ["/p/w/e/x"]);
+        assert_eq!(text(paths(Base::Main(2), "")), ["/p/w"]);
+        assert!(paths(Base::Main(0), "").is_empty());
         assert!(paths(Base::Source(9), "x").is_empty());
+        let folders = Folders { further: vec!["/p/cd".into()], ..folders.clone() };
+        let path = PathExpression { base: Base::Working, rest: "a".to_owned() };
+        assert_eq!(text(candidates(&folders, Path::new("/p/x.py"), &path)), ["/p/cd/a", "/p/w/a", "/p/w/e/a", "/p/a"]);
     }
 }

@@ -94,18 +94,18 @@ fn files_that_are_executed_or_loaded() {
             ("importlib.util.spec_from_file_location('x', location=Path(__file__).with_name('a.py'))", "Code <1>/a.py"),
             ("from importlib.machinery import SourceFileLoader as L\nL('x', 'a/b.py').load_module()", "Code ./a/b.py"),
             ("import imp\nimp.load_source('x', 'a.py')", "Code ./a.py"),
-            ("subprocess.run([sys.executable, 'a.py', 'x'])", "Code ./a.py"),
-            ("subprocess.run([sys.executable, __file__])", "Code <0>/"),
-            ("subprocess.Popen('python a/b.py --x', shell=True)", "Code ./a/b.py"),
-            ("subprocess.run(['python', Path(__file__).parent / 'a.py'])", "Code <1>/a.py"),
-            ("subprocess.run(['python', 'a.py'], cwd='sub')", "Code ./sub/a.py"),
+            ("subprocess.run([sys.executable, 'a.py', 'x'])", "Process ./a.py"),
+            ("subprocess.run([sys.executable, __file__])", "Process <0>/"),
+            ("subprocess.Popen('python a/b.py --x', shell=True)", "Process ./a/b.py"),
+            ("subprocess.run(['python', Path(__file__).parent / 'a.py'])", "Process <1>/a.py"),
+            ("subprocess.run(['python', 'a.py'], cwd='sub')", "Process ./sub/a.py"),
             ("subprocess.run(['python', 'a.py'], cwd=x)", ""),
-            ("subprocess.run(['python', 'a.py'], cwd=None)", "Code ./a.py"),
-            ("os.system('python a.py')", "Code ./a.py"),
-            ("os.execl(sys.executable, sys.executable, 'a.py')", "Code ./a.py"),
-            ("os.execv(sys.executable, [sys.executable, 'a.py'])", "Code ./a.py"),
-            ("os.spawnl(os.P_WAIT, 'python', 'python', 'a.py')", "Code ./a.py"),
-            ("os.system(f'python {os.path.dirname(__file__)}/a.py {x}')", "Code <1>/a.py"),
+            ("subprocess.run(['python', 'a.py'], cwd=None)", "Process ./a.py"),
+            ("os.system('python a.py')", "Process ./a.py"),
+            ("os.execl(sys.executable, sys.executable, 'a.py')", "Process ./a.py"),
+            ("os.execv(sys.executable, [sys.executable, 'a.py'])", "Process ./a.py"),
+            ("os.spawnl(os.P_WAIT, 'python', 'python', 'a.py')", "Process ./a.py"),
+            ("os.system(f'python {os.path.dirname(__file__)}/a.py {x}')", "Process <1>/a.py"),
             ("os.system('cat a.py')", ""),
             (
                 "ctypes.CDLL('./a.so')\nctypes.cdll.LoadLibrary('/x/b.so')\nctypes.PyDLL('c/d.so')",
@@ -148,12 +148,36 @@ fn edits(source: &str) -> String {
         let when = if edit.when == When::Always { String::new() } else { format!("{:?} ", edit.when) };
         let target = match edit.target {
             SearchPath::Global => "",
+            SearchPath::Site => "site ",
+            SearchPath::Removed => "removed ",
+            SearchPath::Working => "working ",
             SearchPath::OwnPackage => "own ",
             SearchPath::EveryPortion => "every ",
         };
         format!("{when}{target}{}{}", if edit.first { "first " } else { "" }, shown_path(&edit.path))
     };
     scanned(&format!("{HEAD}import site\n{source}")).search_path.iter().map(shown).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn files_that_are_listed() {
+    let listed = |source: &str| {
+        let shown = |listed: &Listed| format!("{:?} {}", listed.when, shown_path(&listed.path)).replace("Always ", "");
+        scanned(&format!("{HEAD}import glob\n{source}")).listings.iter().map(shown).collect::<Vec<_>>().join(" ")
+    };
+    all(
+        listed,
+        &[
+            ("glob.glob('a/*.csv')", "./a/*.csv"),
+            ("from glob import iglob as g\nfor x in g('a/**/*.csv', recursive=True): pass", "./a/**/*.csv"),
+            ("glob.glob(os.path.join(os.path.dirname(__file__), '*.json'))", "<1>/*.json"),
+            ("os.listdir('a')\nos.scandir(Path(__file__).parent / 'b')", "./a/* <1>/b/*"),
+            ("os.walk('a')", "./a/**/*"),
+            ("Path('a').glob('*.csv')\nPath('b').rglob('*.txt')\nPath('c').iterdir()", "./a/*.csv ./b/**/*.txt ./c/*"),
+            ("for s in ('A', 'B'): glob.glob(f'd/{s}/*.csv')", "Conditional ./d/A/*.csv Conditional ./d/B/*.csv"),
+            ("os.listdir()\nos.listdir(x)\nx.glob('*.csv')\nast.walk(tree)", ""),
+        ],
+    );
 }
 
 #[test]
@@ -180,7 +204,7 @@ fn edits_of_the_search_path() {
             ("sys.path[:] = ['a'] + sys.path[:]", "first ./a"),
             ("sys.path[0] = 'a'", "first ./a"),
             ("from sys import path\npath.append('a')", "./a"),
-            ("site.addsitedir('a')", "./a"),
+            ("site.addsitedir('a')", "site ./a"),
             ("__path__.append('a')", "own ./a"),
             ("__path__.insert(0, os.path.join(os.path.dirname(__file__), 'x'))", "own first <1>/x"),
             ("__path__ = pkgutil.extend_path(__path__, __name__)", "every <1>/"),
@@ -189,7 +213,14 @@ fn edits_of_the_search_path() {
             ("if x:\n    sys.path.append('a')\ndef f(): sys.path.append('b')", "Conditional ./a, Lazy ./b"),
             ("sys.path.append(x)\nsys.path.append(os.environ['X'])", ""),
             ("path.append('a')\nmine.path.append('b')\nsys.meta_path.append('c')", ""),
-            ("sys.path.remove('a')", ""),
+            ("sys.path.remove('a')", "removed ./a"),
+            ("for p in ('a', 'b'): sys.path.append(p)", "Conditional ./a, Conditional ./b"),
+            ("sys.path.extend(os.path.join('x', p) for p in ['a'])", "./x/a"),
+            ("import glob\nsys.path[:0] = sorted(glob.glob('libs/*.egg'))", "first ./libs/*.egg"),
+            ("import glob\nfor p in glob.glob('libs/*.whl'): sys.path.append(p)", "Conditional ./libs/*.whl"),
+            ("os.chdir('a')\nos.chdir(x)", "working first ./a"),
+            ("sys.path.append(sys.path[0] + '/a')", "<main 1>/a"),
+            ("sys.path.append(os.path.dirname(sys.argv[0]))", "<main 1>/"),
         ],
     );
 }

@@ -31,7 +31,7 @@ fn calls() {
                 "import importlib.util, importlib\nload = importlib.import_module\nload('a')",
                 "importlib.util importlib Call a",
             ),
-            ("import importlib\nNAME = 'a' '.b'\nimportlib.import_module(NAME)", "importlib Call a.b"),
+            ("import importlib\nNAME = 'a' '.b'\nimportlib.import_module(NAME)", "importlib Literal a.b Call a.b"),
             ("import importlib\nimportlib.import_module(name='a')", "importlib Call a"),
             ("import importlib\nimportlib.import_module('.x', package=__package__)", "importlib Call .x"),
             ("import importlib\nimportlib.import_module('..x', __name__)", "importlib Call ..x"),
@@ -119,8 +119,10 @@ fn computed_names() {
             ("import_module(f'{__package__}.{name}')", " Prefix ."),
             ("import_module(f'{__name__}.sub.{name}')", " Prefix .sub"),
             ("__import__('a.' + name)", " Prefix a"),
-            ("BASE = 'a.b'\nimport_module(f'{BASE}.{name}')", " Prefix a.b"),
+            ("BASE = 'a.b'\nimport_module(f'{BASE}.{name}')", " Literal a.b Prefix a.b"),
             ("import_module('a.%s' % 'b')", " Call a.b"),
+            ("import_module('.'.join(['a', 'b']))", " Call a.b"),
+            ("import_module('.'.join(['a', x]))", " Prefix a"),
             ("import_module('{0}.{x}'.format('a', x='b'))", " Call a.b"),
             ("import_module(f's_{name}')", ""),
             ("import_module(name + '.x')", ""),
@@ -137,12 +139,9 @@ fn all_submodules() {
             ("import pkgutil\nfor m in pkgutil.iter_modules(__path__): pass", "pkgutil AllSubmodules ."),
             (
                 "import pkgutil, a.b\npkgutil.walk_packages(a.b.__path__, a.b.__name__ + '.')",
-                "pkgutil a.b AllSubmodules a.b",
+                "pkgutil a.b AllBelow a.b",
             ),
-            (
-                "import pkgutil\nfrom . import x\npkgutil.walk_packages(path=x.__path__)",
-                "pkgutil .{x} AllSubmodules .x",
-            ),
+            ("import pkgutil\nfrom . import x\npkgutil.walk_packages(path=x.__path__)", "pkgutil .{x} AllBelow .x"),
             (
                 "from pkgutil import iter_modules as im\nfrom a import b as c\nim(c.__path__)",
                 "pkgutil{iter_modules} a{b} AllSubmodules a.b",
@@ -283,6 +282,8 @@ fn versions_and_platforms() {
             ("if os.name == 'nt':\n    def f():\n        if TYPE_CHECKING: import a", "Never a"),
             ("DEBUG = False\nif DEBUG: import a", "Conditional a"),
             ("if sys.foo == 'win32': import a", "Conditional a"),
+            ("if sys.implementation.name == 'pypy': import a", "Never a"),
+            ("if os.name == 'posix' and sys.implementation.name != 'cpython': import a", "Never a"),
             ("x = __import__('a') if os.name == 'nt' else __import__('b')", "Call Never a Call b"),
             ("os.name == 'nt' and __import__('a')", "Call Never a"),
             ("os.name == 'nt' or __import__('a')", "Call a"),
@@ -325,6 +326,44 @@ fn names_that_are_bound_anew_mean_nothing_known() {
                 "try: import importlib\nexcept E: importlib = None\nimportlib.import_module('a')",
                 "Conditional importlib Call a",
             ),
+        ],
+    );
+}
+
+#[test]
+fn code_in_strings() {
+    all(
+        imports,
+        &[
+            ("exec('import a')", "a"),
+            ("if x: exec('import a')", "Conditional a"),
+            ("def f(): exec('def g(): import a')", "Lazy a"),
+            ("eval(\"__import__('a')\")", "Call a"),
+            ("c = compile('import a', 'x', 'exec')\nexec(c)", "a"),
+            ("import timeit\ntimeit.timeit('import b', setup='import a')", "timeit a b"),
+            ("for n in ('a', 'b'): exec(f'import {n}')", "Conditional a Conditional b"),
+            ("import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import a'])", "subprocess sys a"),
+            ("import os\nos.system('python -c \"import a\" | cat')", "os a"),
+            ("exec(\"exec('import a')\")", "a"),
+            ("df.eval('import a')\ndef eval(x): pass\neval('import b')", ""),
+            ("exec('import (')\nexec(x)", ""),
+        ],
+    );
+}
+
+#[test]
+fn walks_and_lazy_submodules() {
+    all(
+        imports,
+        &[
+            ("import pkgutil\npkgutil.walk_packages(__path__)", "pkgutil AllBelow ."),
+            ("import pkgutil\npkgutil.iter_modules(__path__)", "pkgutil AllSubmodules ."),
+            (
+                "import lazy_loader as l\nl.attach(__name__, submodules=['a'], submod_attrs={'b': ['C']})",
+                "lazy_loader Call Lazy .{a,b}",
+            ),
+            ("import lazy_loader as l\nl.attach_stub(__name__, __file__)", "lazy_loader AllSubmodules Lazy ."),
+            ("x.attach(__name__, submodules=['a'])", ""),
         ],
     );
 }

@@ -1,9 +1,12 @@
 //! What sources say, as tables of text: a statement on the left, what is found in it on the right.
 
+mod constants;
 mod files;
 mod imports;
 mod limits;
+mod literals;
 mod paths;
+mod several;
 
 use super::*;
 
@@ -39,10 +42,13 @@ pub(super) fn shown_import(import: &Import) -> String {
 }
 
 pub(super) fn shown_path(path: &PathExpression) -> String {
+    let path = &PathExpression { base: path.base, rest: path.rest.replace(MARK, "$") };
     match path.base {
+        Base::Working if path.rest.starts_with('$') => path.rest.clone(),
         Base::Working => format!("./{}", path.rest),
         Base::Absolute => path.rest.clone(),
         Base::Source(up) => format!("<{up}>/{}", path.rest),
+        Base::Main(up) => format!("<main {up}>/{}", path.rest),
         Base::Package => path.rest.clone(),
     }
 }
@@ -52,6 +58,7 @@ pub(super) fn shown_file(file: &NamedFile) -> String {
     let usage = match &file.usage {
         FileUse::Data => String::new(),
         FileUse::Code => "Code ".into(),
+        FileUse::Process => "Process ".into(),
         FileUse::Library => "Library ".into(),
         FileUse::Resource(package) => format!("{}{}:", ".".repeat(package.level as usize), package.module),
     };
@@ -128,6 +135,8 @@ fn a_literal_all_is_the_exports() {
     ] {
         assert_eq!(scanned(source).exports.map(|names| names.join(" ")).as_deref(), Some(expected), "{source}");
     }
+    let computed = "import os\n__all__ = [name[:-3] for name in os.listdir(os.path.dirname(__file__))]";
+    assert_eq!(scanned(computed).exports.map(|names| names.join(" ")).as_deref(), Some("*"), "what is there decides");
     for source in [
         "",
         "all = ['a']",

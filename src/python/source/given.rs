@@ -1,0 +1,77 @@
+//! What the functions of a source are given by its own calls.
+//!
+//! A call may stand behind the function, in another scope: what it gives is noted while the source is walked over, and
+//! where a parameter was asked for, the source is walked over once more with all that is known then.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use ruff_python_ast::{self as ast, Expr};
+use ruff_text_size::{Ranged, TextRange};
+
+use super::evaluate::{Piece, Value};
+use super::scopes::Binding;
+use super::walk::Walker;
+
+/// Values of one parameter.
+const MAX_VALUES: usize = 64;
+/// Parameters with values.
+const MAX_PARAMETERS: usize = 2000;
+
+/// The values of parameters, by where these stand.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    values: HashMap<TextRange, Vec<Piece>>,
+    is_wanted: Cell<bool>,
+}
+
+impl Given {
+    /// What a parameter is given.
+    pub(super) fn of(&self, parameter: TextRange) -> &[Piece] {
+        self.is_wanted.set(true);
+        self.values.get(&parameter).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether another walk may find more.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.is_wanted.get() && !self.values.is_empty()
+    }
+}
+
+/// Notes what a call gives to a function of the source.
+pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
+    let Expr::Name(name) = call.func.as_ref() else { return };
+    let Some((_, Binding::Function(function))) = walker.scopes.lookup(name.id.as_str(), walker.scopes.innermost())
+    else {
+        return;
+    };
+    let parameters = &function.parameters;
+    let all = parameters.posonlyargs.iter().chain(&parameters.args);
+    let by_place = all.zip(call.arguments.args.iter().take_while(|argument| !argument.is_starred_expr()));
+    let mut given: Vec<(TextRange, &'a Expr)> =
+        by_place.map(|(parameter, argument)| (parameter.parameter.name.range(), argument)).collect();
+    for keyword in &call.arguments.keywords {
+        let Some(name) = &keyword.arg else { continue };
+        let mut named = parameters.args.iter().chain(&parameters.kwonlyargs);
+        if let Some(parameter) = named.find(|parameter| parameter.parameter.name.as_str() == name.as_str()) {
+            given.push((parameter.parameter.name.range(), &keyword.value));
+        }
+    }
+    for (parameter, argument) in given {
+        if walker.given.values.len() >= MAX_PARAMETERS {
+            return;
+        }
+        let values = walker.each(|| walker.evaluator().value_of(argument));
+        let known = walker.given.values.entry(parameter).or_default();
+        for value in values.into_iter().flatten() {
+            let piece = match value {
+                Value::Text(text) => Piece::Text(text),
+                Value::Place(place) => Piece::Place(place),
+                Value::Python => Piece::Python,
+            };
+            if known.len() < MAX_VALUES && !known.contains(&piece) {
+                known.push(piece);
+            }
+        }
+    }
+}
