@@ -1,12 +1,12 @@
 use std::path::{Path, PathBuf};
 
-use runsnap::operations::capture::{CaptureOptions, Captured, Target};
 use runsnap::Result;
+use runsnap::operations::capture::{CaptureOptions, Captured, Target};
 use serde_json::{Map, Value};
 
 use super::context::{Context, environment, host};
-use super::program::ProgramArguments;
 use super::output::{Bar, Outcome, bytes, counted, print, print_json, warn};
+use super::program::ProgramArguments;
 
 /// Capture a run: snapshot its code and record it
 #[derive(Debug, clap::Args)]

@@ -174,7 +174,8 @@ fn text(detected: &Detected) -> String {
     let mut waiting: Vec<(usize, &TrackedPath, Option<&UsedFile>)> = Vec::new();
     let push = |waiting: &mut Vec<(usize, _, _)>, depth: usize, by: Option<&Path>| {
         let mut files = below.get(&by).cloned().unwrap_or_default();
-        files.sort_by_key(|(path, used)| (used.map(|used| used.reason.by.as_ref().map(|by| (by.cell, by.line))), *path));
+        files
+            .sort_by_key(|(path, used)| (used.map(|used| used.reason.by.as_ref().map(|by| (by.cell, by.line))), *path));
         waiting.extend(files.into_iter().rev().map(|(path, used)| (depth, path, used)));
     };
     push(&mut waiting, 0, None);
@@ -194,7 +195,8 @@ fn text(detected: &Detected) -> String {
         }
     };
     let place = |by: &Line| place(detected, by);
-    let lines = analysis.large.iter().map(|f| format!("{} ({}), {}", f.path, super::output::bytes(f.bytes), place(&f.by)));
+    let lines =
+        analysis.large.iter().map(|f| format!("{} ({}), {}", f.path, super::output::bytes(f.bytes), place(&f.by)));
     list(&mut out, "named, but too long to be tracked:", lines.collect());
     let lines = analysis.type_only.keys().map(ToString::to_string);
     list(&mut out, "read by type checkers alone:", lines.collect());

@@ -212,8 +212,7 @@ fn start(target: &ProgramTarget, python: Option<&Path>, named: Named) -> Result<
     };
     let root = path.as_deref().map_or_else(|| project_root(&working_folder), root_of_path);
     let flags = named.flags.with_variables(&target.variables);
-    let choice =
-        Choice { python, root: &root, working_folder: &working_folder, variables: &target.variables, flags };
+    let choice = Choice { python, root: &root, working_folder: &working_folder, variables: &target.variables, flags };
     let (interpreter, mut warnings) = interpreter::find(&choice, target.caches.as_deref())?;
     warnings.extend(named.warnings);
     let mut start = Start {

@@ -273,7 +273,10 @@ fn common<'a>(
             detection_confidence: start.entry_point.as_ref().map_or(0.0, |entry| entry.confidence),
             detection_warnings: &start.warnings,
             execution_context: start.entry_point.as_ref().map_or("unknown", |entry| entry.kind.execution_context()),
-            fallback_used: start.entry_point.as_ref().is_some_and(|entry| entry.confidence > 0.0 && entry.confidence < 0.75),
+            fallback_used: start
+                .entry_point
+                .as_ref()
+                .is_some_and(|entry| entry.confidence > 0.0 && entry.confidence < 0.75),
             yaml_config_used: yaml,
         },
         captured_files,

@@ -128,13 +128,13 @@ impl Tracked {
 
 /// What the records say of an entry point.
 pub fn entry_point_of(start: &Start) -> EntryPoint {
-    let path = start.file.as_ref().and_then(|file| file.strip_prefix(&start.root).ok()).and_then(TrackedPath::from_path);
+    let path =
+        start.file.as_ref().and_then(|file| file.strip_prefix(&start.root).ok()).and_then(TrackedPath::from_path);
     let module = match &start.started {
         Started::Module(name, _) => Some(name.clone()),
         _ => None,
     };
-    let (kind, launcher, found_by, confidence) =
-        (start.kind, start.launcher.clone(), start.found_by, start.confidence);
+    let (kind, launcher, found_by, confidence) = (start.kind, start.launcher.clone(), start.found_by, start.confidence);
     EntryPoint { path, kind, module, launcher, found_by, confidence }
 }
 
@@ -189,7 +189,8 @@ fn by_imports(start: &Start, analysis: &Analysis) -> Selection {
     }
     // What a library asks for on the chance that it is there is nobody's mistake.
     let is_sure = |import: &&imports::Unresolved| import.certainty == Certainty::Certain;
-    let mut missing: Vec<&str> = analysis.unresolved.iter().filter(is_sure).map(|import| import.module.as_str()).collect();
+    let mut missing: Vec<&str> =
+        analysis.unresolved.iter().filter(is_sure).map(|import| import.module.as_str()).collect();
     missing.sort_unstable();
     missing.dedup();
     if !missing.is_empty() {

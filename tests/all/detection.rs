@@ -279,14 +279,21 @@ fn detection_finds_what_python_loads() {
 #[test]
 fn what_is_restored_runs_as_the_original_did() {
     let table = Table::new();
-    let runs = |case: &Case| case.missed.is_empty() && case.tracked.is_none() && !case.has_files_outside();
-    for (case, _) in table.cases.iter().filter(|(case, _)| !runs(case)) {
+    // Of data that is too long only the hash is kept.
+    let is_whole = |laid_out: &LaidOut| {
+        let detected = laid_out.runsnap(&["detect", "--json"]).json();
+        detected["data"].as_array().expect("a list").is_empty()
+    };
+    let runs = |case: &Case, laid_out: &LaidOut| {
+        case.missed.is_empty() && case.tracked.is_none() && !case.has_files_outside() && is_whole(laid_out)
+    };
+    for (case, _) in table.cases.iter().filter(|(case, laid_out)| !runs(case, laid_out)) {
         println!("not restored: {}", case.name);
     }
     let wrong: Vec<String> = table
         .cases
         .par_iter()
-        .filter(|(case, _)| runs(case))
+        .filter(|(case, laid_out)| runs(case, laid_out))
         .filter_map(|(case, laid_out)| restored_differs(case, laid_out).map(|why| format!("{}: {why}", case.name)))
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -295,7 +302,10 @@ fn what_is_restored_runs_as_the_original_did() {
 /// Captures a project, puts what is restored into its place and runs that; says what is wrong.
 fn restored_differs(case: &Case, laid_out: &LaidOut) -> Option<String> {
     let failed = |what: &str, finished: &Finished| Some(format!("{what}: {:?} {}", finished.status, finished.stderr));
-    let captured = laid_out.runsnap(&["capture", "--run", "original", "--quiet"]);
+    let store = laid_out.base.with_extension("store");
+    let store = store.to_str().expect("text");
+    laid_out.command(RUNSNAP, &laid_out.folder).args(["init", "--store", store]).output().expect("it starts");
+    let captured = laid_out.runsnap(&["capture", "--store", store, "--run", "original", "--quiet"]);
     if !matches!(captured.status, Some(0 | 3)) {
         return failed("capture", &captured);
     }
@@ -307,7 +317,7 @@ fn restored_differs(case: &Case, laid_out: &LaidOut) -> Option<String> {
     let original = away.join(laid_out.root.strip_prefix(&laid_out.base).expect("below"));
     let mut command = laid_out.command(RUNSNAP, &original);
     let restored: Finished = command
-        .args(["restore", "original", "--quiet", "--output"])
+        .args(["restore", "original", "--store", store, "--quiet", "--output"])
         .arg(&laid_out.root)
         .output()
         .expect("it starts")

@@ -213,7 +213,9 @@ fn field(name: &str, run: &Run) -> Option<Value> {
     let text = |value: &Option<String>| value.as_deref().map(Value::from);
     match name {
         "bytes" => Some(start.bytes.into()),
-        "entry_point" => start.entry_point.as_ref().and_then(|entry| entry.path.as_ref()).map(|path| path.to_string().into()),
+        "entry_point" => {
+            start.entry_point.as_ref().and_then(|entry| entry.path.as_ref()).map(|path| path.to_string().into())
+        }
         // A process that a signal ended has none.
         "exit_status" => run.exit_status.map(Value::from),
         "files" => Some(start.files.into()),

@@ -53,7 +53,8 @@ impl Listing {
             let entry = entry?;
             let kind = entry.file_type()?;
             // Where a link leads nowhere, Python finds nothing either.
-            let followed = if kind.is_symlink() { entry.path().metadata().ok().map(|m| m.file_type()) } else { Some(kind) };
+            let followed =
+                if kind.is_symlink() { entry.path().metadata().ok().map(|m| m.file_type()) } else { Some(kind) };
             let kind = match followed {
                 Some(kind) if kind.is_file() => Kind::File,
                 Some(kind) if kind.is_dir() => Kind::Folder,

@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
-use listing::{Kind, Listing, Listings};
 use crate::python::interpreter::{Interpreter, Place};
+use listing::{Kind, Listing, Listings};
 
 /// Takes `.` and `..` out of a path by its text alone, as Python does with the folders that it is to search.
 pub fn normalised(path: &Path) -> PathBuf {
@@ -249,7 +249,10 @@ impl<'i> Finder<'i> {
                 let module = match kind {
                     Kind::File => self.suffixes().find_map(|(suffix, _)| name.strip_suffix(suffix)).map(str::to_owned),
                     Kind::Folder => Some(name.to_owned()).filter(|name| {
-                        self.listings.borrow_mut().of(&folder.join(name)).is_some_and(|inner| inner.has_file("__init__.py"))
+                        self.listings
+                            .borrow_mut()
+                            .of(&folder.join(name))
+                            .is_some_and(|inner| inner.has_file("__init__.py"))
                     }),
                 };
                 names.extend(module.filter(|name| name != "__init__" && name != "__main__" && !name.contains('.')));
@@ -263,7 +266,9 @@ impl<'i> Finder<'i> {
     /// The folders of a package, or the one that a plain module is in.
     pub fn folders_of(&mut self, name: &str) -> Vec<PathBuf> {
         match self.find(name) {
-            Found::Module(module) if module.folders.is_empty() => module.file.parent().map(Path::to_owned).into_iter().collect(),
+            Found::Module(module) if module.folders.is_empty() => {
+                module.file.parent().map(Path::to_owned).into_iter().collect()
+            }
             Found::Module(module) => module.folders,
             Found::Namespace(folders) => folders.into_iter().map(|(folder, _)| folder).collect(),
             _ => Vec::new(),
@@ -284,6 +289,11 @@ impl<'i> Finder<'i> {
         if self.interpreter.built_in.contains(name) || self.interpreter.loaded_at_start.contains(name) {
             return Found::Installed;
         }
+        self.find_on_path(name)
+    }
+
+    /// What a top-level name leads to, if nothing of that name is there before a program starts.
+    pub fn find_on_path(&mut self, name: &str) -> Found {
         let is_standard = self.interpreter.standard_names.contains(name);
         let mut portions = Vec::new();
         let is_first = self.interpreter.editable_first.contains(name);

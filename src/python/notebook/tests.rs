@@ -65,13 +65,13 @@ fn a_cell_that_does_not_parse_leaves_the_others_alone() {
 fn commands_of_ipython_are_followed() {
     for (cell, expected) in [
         ("%run a.py", "1:1 Process a.py"),
-        ("x = 1\n%run -i 'my file.py' --n 3", "1:2 Code my file.py"),
+        ("x = 1\n%run -i 'my file.py' --n 3", "1:2 Process my file.py"),
         ("%run a", "1:1 Process a.py"),
-        ("%run ../nb.ipynb", "1:1 Code ../nb.ipynb"),
+        ("%run ../nb.ipynb", "1:1 Process ../nb.ipynb"),
         ("%run -t -m pkg.mod x", "1:1 pkg.mod{__main__}"),
         ("%time %run a.py", "1:1 Process a.py"),
-        ("%load a.py", "1:1 Process a.py"),
-        ("%loadpy -r 1-3 a.py", "1:1 Process a.py"),
+        ("%load a.py", "1:1 Code a.py"),
+        ("%loadpy -r 1-3 a.py", "1:1 Code a.py"),
         ("%load_ext pkg.ext", "1:1 pkg.ext"),
         ("%reload_ext pkg", "1:1 pkg"),
         ("%load_ext autoreload\n%autoreload 2", "1:1 IPython.extensions.autoreload"),
@@ -96,6 +96,7 @@ fn commands_of_ipython_are_followed() {
         ("!echo \"it's\nimport b", "1:2 b"),
         ("get_ipython().run_line_magic('run', 'a.py')", "1:1 Process a.py"),
         ("get_ipython().system('python a.py')", "1:1 Process a.py"),
+        ("get_ipython().run_cell_magic('bash', '', 'python a.py')", "1:1 Process a.py"),
     ] {
         assert_eq!(said(&[cell]), expected, "{cell}");
     }

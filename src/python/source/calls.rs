@@ -31,7 +31,9 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) -> 
         || escapes::call(walker, call, last)
         || listings::call(walker, call, last)
         || files::call(walker, call, last);
-    computes_path(last)
+    // Texts are joined too.
+    let joins = || walker.qualified(&call.func).is_some_and(|name| name.ends_with("path.join"));
+    computes_path(last) && (last != "join" || joins())
 }
 
 fn last_of(name: &str) -> &str {

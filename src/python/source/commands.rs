@@ -41,7 +41,8 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, las
             let words = call.arguments.args.iter().skip(from);
             words.clone().for_each(|word| walker.take(word));
             let words: Vec<&Expr> = words.take_while(|word| !word.is_starred_expr()).collect();
-            found.extend(walker.each(|| words.iter().copied().map(|word| self::word(walker, word)).collect::<Vec<_>>()));
+            found
+                .extend(walker.each(|| words.iter().copied().map(|word| self::word(walker, word)).collect::<Vec<_>>()));
         }
     }
     let folder = argument(call, usize::MAX, &["cwd"]).filter(|folder| !folder.is_none_literal_expr());

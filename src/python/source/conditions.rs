@@ -2,9 +2,9 @@
 
 use ruff_python_ast::{self as ast, BoolOp, CmpOp, Expr, Stmt, UnaryOp};
 
-use super::{Target, When};
 use super::evaluate::small_number;
 use super::scopes::{Binding, Scopes};
+use super::{Target, When};
 
 /// What a test comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

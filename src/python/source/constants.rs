@@ -23,16 +23,30 @@ pub(super) fn mark_of(name: &str) -> Option<String> {
     let root = module.trim_start_matches('.').split('.').next().unwrap_or_default();
     let is_known = matches!(
         root,
-        "os" | "importlib" | "importlib_resources" | "sys" | "builtins" | "math" | "time" | "datetime" | "numpy" | "pandas" | "string" | "re" | "argparse" | "pathlib"
+        "os" | "importlib"
+            | "importlib_resources"
+            | "sys"
+            | "builtins"
+            | "math"
+            | "time"
+            | "datetime"
+            | "numpy"
+            | "pandas"
+            | "string"
+            | "re"
+            | "argparse"
+            | "pathlib"
     );
     let is_module = module.chars().all(|c| c == '.') || is_dotted(module.trim_start_matches('.'));
     let is_of_path = matches!(last, "parent" | "parents" | "name" | "stem" | "suffix");
-    (!is_known && is_module && is_dotted(last) && !last.starts_with("__") && !is_of_path).then(|| format!("{MARK}{name}{MARK}"))
+    (!is_known && is_module && is_dotted(last) && !last.starts_with("__") && !is_of_path)
+        .then(|| format!("{MARK}{name}{MARK}"))
 }
 
 /// Whether a path is no more than another module's value that is named as constants are: a path object, most likely.
 pub(super) fn is_constant(path: &str) -> bool {
-    let name = path.strip_prefix(MARK).and_then(|path| path.split(MARK).next()).and_then(|name| name.rsplit('.').next());
+    let name =
+        path.strip_prefix(MARK).and_then(|path| path.split(MARK).next()).and_then(|name| name.rsplit('.').next());
     name.is_some_and(|name| name.chars().any(char::is_uppercase) && !name.chars().any(char::is_lowercase))
 }
 

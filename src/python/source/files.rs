@@ -183,10 +183,9 @@ fn read<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) ->
             continue;
         }
         let places = walker.evaluator().paths(path);
-        let is_likely =
-            |place: &Place| {
-                place.base != Base::Working || place.rest.contains(['/', super::MARK]) || has_extension(&place.rest)
-            };
+        let is_likely = |place: &Place| {
+            place.base != Base::Working || place.rest.contains(['/', super::MARK]) || has_extension(&place.rest)
+        };
         for place in places {
             if is_special(&place.rest) || reader != Reader::Sure && !is_likely(&place) {
                 continue;

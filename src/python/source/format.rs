@@ -1,7 +1,8 @@
 //! The bytes of a [`Scan`] in a cache.
 
 use super::{
-    Base, FileUse, How, Import, Listed, NamedFile, Package, PathExpression, Problem, Scan, SearchPath, SearchPathEdit, When,
+    Base, FileUse, How, Import, Listed, NamedFile, Package, PathExpression, Problem, Scan, SearchPath, SearchPathEdit,
+    When,
 };
 use crate::decode::{DecodeResult, Decoder, push_varint};
 

@@ -41,7 +41,8 @@ impl Given {
 /// Notes what a call gives to a function of the source.
 pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     let Expr::Name(name) = call.func.as_ref() else { return };
-    let Some((_, Binding::Function(function))) = walker.scopes.lookup(name.id.as_str(), walker.scopes.innermost()) else {
+    let Some((_, Binding::Function(function))) = walker.scopes.lookup(name.id.as_str(), walker.scopes.innermost())
+    else {
         return;
     };
     let parameters = &function.parameters;

@@ -81,7 +81,9 @@ pub(super) fn pattern_of<'a>(walker: &Walker<'_, 'a>, expr: &'a Expr) -> Option<
                     let place = evaluator.path(argument(call, 0, &["pathname"])?)?;
                     return Some(place).filter(|place| place.base != Base::Package && place.package.is_none());
                 }
-                Some("builtins.sorted" | "builtins.list" | "builtins.str" | "builtins.reversed" | "os.path.abspath") => {
+                Some(
+                    "builtins.sorted" | "builtins.list" | "builtins.str" | "builtins.reversed" | "os.path.abspath",
+                ) => {
                     expr = evaluator.resolved(call.arguments.args.first()?);
                 }
                 None => {

@@ -3,11 +3,11 @@
 use ruff_python_ast::{self as ast, Expr, Stmt};
 use ruff_text_size::Ranged;
 
+use super::How;
 use super::evaluate::is_dotted;
 use super::place::has_extension;
 use super::readers::is_writer;
 use super::walk::Walker;
-use super::How;
 
 /// A longer string names no module.
 const MAX_NAME: usize = 200;
@@ -39,8 +39,34 @@ fn is_file_name(text: &str) -> bool {
     !stem.is_empty()
         && matches!(
             extension,
-            "csv" | "json" | "txt" | "yaml" | "yml" | "toml" | "ini" | "cfg" | "py" | "ipynb" | "parquet" | "pkl" | "npy" | "npz"
-                | "h5" | "db" | "png" | "pdf" | "html" | "md" | "log" | "xlsx" | "xml" | "zip" | "gz" | "bin" | "so" | "pt"
+            "csv"
+                | "json"
+                | "txt"
+                | "yaml"
+                | "yml"
+                | "toml"
+                | "ini"
+                | "cfg"
+                | "py"
+                | "ipynb"
+                | "parquet"
+                | "pkl"
+                | "npy"
+                | "npz"
+                | "h5"
+                | "db"
+                | "png"
+                | "pdf"
+                | "html"
+                | "md"
+                | "log"
+                | "xlsx"
+                | "xml"
+                | "zip"
+                | "gz"
+                | "bin"
+                | "so"
+                | "pt"
         )
 }
 
@@ -140,12 +166,6 @@ fn may_read(last: &str) -> bool {
     let is_other = matches!(
         last,
         "rename"
-            | "join"
-            | "magic"
-            | "run_line_magic"
-            | "run_cell_magic"
-            | "system"
-            | "getoutput"
             | "replace"
             | "renames"
             | "move"
@@ -190,6 +210,12 @@ fn may_read(last: &str) -> bool {
             | "join"
             | "joinpath"
             | "Path"
+            | "system"
+            | "popen"
+            | "getoutput"
+            | "magic"
+            | "run_line_magic"
+            | "run_cell_magic"
             | "loads"
             | "files"
             | "with_name"
@@ -220,6 +246,19 @@ fn may_read(last: &str) -> bool {
 fn is_of_text(walker: &Walker<'_, '_>, call: &ast::ExprCall) -> bool {
     let root = walker.qualified(&call.func).unwrap_or_default();
     let root = root.split('.').next().unwrap_or_default();
-    matches!(root, "os" | "importlib" | "importlib_resources" | "pkgutil" | "pkg_resources" | "re" | "regex" | "fnmatch" | "logging" | "warnings" | "datetime" | "time" | "subprocess")
+    matches!(
+        root,
+        "os" | "importlib"
+            | "importlib_resources"
+            | "pkgutil"
+            | "pkg_resources"
+            | "re"
+            | "regex"
+            | "fnmatch"
+            | "logging"
+            | "warnings"
+            | "datetime"
+            | "time"
+            | "subprocess"
+    )
 }
-

@@ -226,9 +226,11 @@ impl<'a> Evaluator<'_, 'a> {
                 ("values", (Expr::Dict(dict), at)) => {
                     self.pairs(dict, at, depth).into_iter().map(|(_, value)| value).collect()
                 }
-                ("items", (Expr::Dict(dict), at)) => {
-                    self.pairs(dict, at, depth).into_iter().map(|(key, value)| Item::Several(vec![key, value])).collect()
-                }
+                ("items", (Expr::Dict(dict), at)) => self
+                    .pairs(dict, at, depth)
+                    .into_iter()
+                    .map(|(key, value)| Item::Several(vec![key, value]))
+                    .collect(),
                 ("split", (Expr::StringLiteral(text), _)) => {
                     let text = text.value.to_str();
                     let words: Vec<&str> = match first {
@@ -254,8 +256,13 @@ impl<'a> Evaluator<'_, 'a> {
                 items.map(|item| Item::Several(vec![Item::Unknown, item])).collect()
             }
             "zip" => {
-                let mut columns: Vec<_> =
-                    call.arguments.args.iter().take(8).map(|list| self.items(list, at, depth + 1).into_iter()).collect();
+                let mut columns: Vec<_> = call
+                    .arguments
+                    .args
+                    .iter()
+                    .take(8)
+                    .map(|list| self.items(list, at, depth + 1).into_iter())
+                    .collect();
                 let mut rows = Vec::new();
                 loop {
                     let row: Vec<_> = columns.iter_mut().map(Iterator::next).collect();

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::python::import_system::{Finder, Form, Found, Module};
-use crate::python::interpreter::pth;
 use super::graph::{Certainty, Edge, FileForm, Graph, Line, Node, ReasonKind};
 use super::listed::{is_pattern, matches};
 use super::mentions;
 use super::named_path::{Folders, candidates};
 use super::sources::{Read, Sources};
+use crate::python::import_system::{Finder, Form, Found, Module};
+use crate::python::interpreter::pth;
 use crate::python::source::{
     FileUse, How, Import, Listed, MARK, NamedFile, Package, Scan, SearchPath, SearchPathEdit, When,
 };
@@ -286,8 +286,9 @@ impl<'a> Closure<'a> {
         for (number, read) in batch.into_iter().zip(reads) {
             self.take_in(number, &Rc::new(read));
         }
-        let (ready, later) =
-            std::mem::take(&mut self.stars).into_iter().partition(|star: &Star| self.exports_of(star.finder, &star.package).is_some());
+        let (ready, later) = std::mem::take(&mut self.stars)
+            .into_iter()
+            .partition(|star: &Star| self.exports_of(star.finder, &star.package).is_some());
         self.stars = later;
         for Star { from, finder, package, certainty, line } in ready {
             for name in self.exports_of(finder, &package).unwrap_or_default() {
@@ -392,9 +393,10 @@ impl<'a> Closure<'a> {
 
     /// Whether modules of the run lie in a folder.
     fn holds_code(&self, folder: &Path) -> bool {
-        self.reads.keys().filter_map(|number| self.graph.node(*number)).any(|node| {
-            node.path.starts_with(folder) && matches!(node.form, FileForm::Python(_))
-        })
+        self.reads
+            .keys()
+            .filter_map(|number| self.graph.node(*number))
+            .any(|node| node.path.starts_with(folder) && matches!(node.form, FileForm::Python(_)))
     }
 
     fn certainty(&self, number: usize, when: When) -> Option<Certainty> {

@@ -16,7 +16,12 @@ impl Closure<'_> {
         self.filled_in_below(number, path, 0)
     }
 
-    fn filled_in_below(&mut self, number: usize, path: &PathExpression, depth: u32) -> Option<(PathBuf, PathExpression)> {
+    fn filled_in_below(
+        &mut self,
+        number: usize,
+        path: &PathExpression,
+        depth: u32,
+    ) -> Option<(PathBuf, PathExpression)> {
         let source = self.path_of(number)?;
         if !path.rest.contains(MARK) {
             return Some((source, path.clone()));

@@ -143,7 +143,8 @@ impl Graph {
             Some(number) => {
                 let Some(known) = self.nodes.get_mut(number) else { return (number, false) };
                 // As the main program it does more, and as a module it names more than as data.
-                let is_more = (node.is_main && !known.is_main) || known.form == FileForm::Data && node.form != known.form;
+                let is_more =
+                    (node.is_main && !known.is_main) || known.form == FileForm::Data && node.form != known.form;
                 if is_more {
                     known.is_main |= node.is_main;
                     known.form = node.form;
@@ -195,7 +196,8 @@ impl Graph {
             }
         }
         for edge in self.edges.iter().filter(|edge| edge.certainty == Certainty::TypeOnly) {
-            let is_used = edge.from.is_none_or(|from| reasons.get(&from).is_some_and(|r| r.certainty != Certainty::TypeOnly));
+            let is_used =
+                edge.from.is_none_or(|from| reasons.get(&from).is_some_and(|r| r.certainty != Certainty::TypeOnly));
             if is_used && !reasons.contains_key(&edge.to) {
                 reasons.insert(edge.to, self.reason(edge, Certainty::TypeOnly));
             }

@@ -43,8 +43,13 @@ fn gather(folder: &Path, parts: &[&str], depth: usize, looked_at: &mut usize, fo
     if is_any_depth && !rest.is_empty() {
         gather(folder, rest, depth, looked_at, found);
     }
-    let mut entries: Vec<PathBuf> =
-        fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path()).take(MAX_ENTRIES).collect();
+    let mut entries: Vec<PathBuf> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .take(MAX_ENTRIES)
+        .collect();
     entries.sort();
     for path in entries {
         *looked_at += 1;
@@ -162,7 +167,8 @@ mod tests {
         }
         let found = |pattern: &str| {
             let paths = matches(&folder.path().join(pattern));
-            let relative = paths.iter().map(|path| path.strip_prefix(folder.path()).expect("below").display().to_string());
+            let relative =
+                paths.iter().map(|path| path.strip_prefix(folder.path()).expect("below").display().to_string());
             relative.collect::<Vec<_>>().join(" ")
         };
         assert_eq!(found("*.csv"), "a.csv b.csv");

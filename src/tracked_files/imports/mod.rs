@@ -20,12 +20,12 @@ use std::path::{Path, PathBuf};
 use cache::ScanCache;
 pub use closure::Unresolved;
 use closure::{Beginning, Closure};
-pub use graph::{Certainty, Line, Reason, ReasonKind};
 use graph::FileForm;
+pub use graph::{Certainty, Line, Reason, ReasonKind};
 use layout::Layout;
 use named_path::Folders;
-pub use sources::Stamp;
 use sources::Sources;
+pub use sources::Stamp;
 
 use crate::entry_point::EntryPointKind;
 use crate::entry_point::find::{Start, Started};
@@ -111,18 +111,16 @@ pub fn analyse(start: &Start, options: Options<'_>) -> Analysis {
         Started::Command(text) => Beginning::Command(text.clone()),
     };
     let entry = start.file.as_deref().and_then(Path::parent).unwrap_or(&start.working_folder).to_owned();
-    let folders = Folders { root: start.root.clone(), working: start.working_folder.clone(), entry, further: Vec::new() };
+    let folders =
+        Folders { root: start.root.clone(), working: start.working_folder.clone(), entry, further: Vec::new() };
     let finder = Finder::new(&start.interpreter, &start.root, &start.search_path, fallback(&folders));
     let cache = options.caches.map_or_else(ScanCache::none, |caches| ScanCache::load(caches, &start.root, &target));
     let mut sources = Sources::new(target, cache, options.stamp);
     let followed = Closure::new(finder, &mut sources, folders, options.data_bytes).follow(beginning, at_start(start));
     let (mut cache, stamp) = sources.into_parts();
 
-    let mut analysis = Analysis {
-        unresolved: followed.unresolved,
-        installed: followed.installed,
-        ..Analysis::default()
-    };
+    let mut analysis =
+        Analysis { unresolved: followed.unresolved, installed: followed.installed, ..Analysis::default() };
     let reasons = followed.graph.reasons();
     let used = || reasons.iter().filter_map(|(number, reason)| Some((followed.graph.node(*number)?, reason)));
     let mut layout = Layout::new(&start.root);
@@ -172,14 +170,22 @@ pub fn analyse(start: &Start, options: Options<'_>) -> Analysis {
     analysis
 }
 
-/// The modules of the project that Python imports by itself before it runs anything.
-fn at_start(start: &Start) -> Vec<(&'static str, Module)> {
+/// The modules of the project that Python imports by itself before it runs anything: the two that `site` looks for, and
+/// those that `.pth` files import.
+fn at_start(start: &Start) -> Vec<(&str, Module)> {
     let mut finder = Finder::new(&start.interpreter, &start.root, &start.at_start, Vec::new());
-    let mut found = |name| match finder.find(name) {
+    let loaded = start.interpreter.loaded_at_start.iter().map(String::as_str);
+    let mut names: Vec<&str> = loaded.chain(["sitecustomize", "usercustomize"]).collect();
+    names.retain(|name| {
+        !start.interpreter.standard_names.contains(*name) && !start.interpreter.built_in.contains(*name)
+    });
+    names.sort_unstable();
+    names.dedup();
+    let local = |name| match finder.find_on_path(name) {
         Found::Module(module) => Some((name, module)),
         _ => None,
     };
-    ["sitecustomize", "usercustomize"].into_iter().filter_map(&mut found).collect()
+    names.into_iter().filter_map(local).collect()
 }
 
 /// Folders in which a project's modules are looked for that the interpreter would not find: the program may be run by

@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn paths_are_relative_to_what_they_say() {
-        let folders = Folders { root: "/p".into(), working: "/p/w".into(), entry: "/p/w/e".into(), further: Vec::new() };
+        let folders =
+            Folders { root: "/p".into(), working: "/p/w".into(), entry: "/p/w/e".into(), further: Vec::new() };
         let paths = |base, rest: &str| {
             let path = PathExpression { base, rest: rest.to_owned() };
             candidates(&folders, Path::new("/p/lib/mod.py"), &path)

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::cache::{Key, ScanCache};
-use crate::python::import_system::Form;
 use super::graph::FileForm;
-use crate::python::import_system::listing::{read_member, split_archive};
 use crate::decode::Decoder;
 use crate::id::ObjectId;
 use crate::python::bytecode;
+use crate::python::import_system::Form;
+use crate::python::import_system::listing::{read_member, split_archive};
 use crate::python::notebook;
 use crate::python::source::{Problem, Scan, Target, scan};
 

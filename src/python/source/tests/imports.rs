@@ -141,10 +141,7 @@ fn all_submodules() {
                 "import pkgutil, a.b\npkgutil.walk_packages(a.b.__path__, a.b.__name__ + '.')",
                 "pkgutil a.b AllBelow a.b",
             ),
-            (
-                "import pkgutil\nfrom . import x\npkgutil.walk_packages(path=x.__path__)",
-                "pkgutil .{x} AllBelow .x",
-            ),
+            ("import pkgutil\nfrom . import x\npkgutil.walk_packages(path=x.__path__)", "pkgutil .{x} AllBelow .x"),
             (
                 "from pkgutil import iter_modules as im\nfrom a import b as c\nim(c.__path__)",
                 "pkgutil{iter_modules} a{b} AllSubmodules a.b",

@@ -89,7 +89,10 @@ fn what_functions_are_given() {
         edits,
         &[
             ("def add(p): sys.path.append(p)\nadd('a')\nadd('b')", "./a ./b"),
-            ("def add(p): sys.path.append(os.path.join('x', p))\ndef f():\n    for n in ('a', 'b'): add(n)", "./x/a ./x/b"),
+            (
+                "def add(p): sys.path.append(os.path.join('x', p))\ndef f():\n    for n in ('a', 'b'): add(n)",
+                "./x/a ./x/b",
+            ),
             ("def add(x, p): sys.path.append(p)\nadd(1, p='a')", "./a"),
             ("def add(p): sys.path.append(p)\nadd(x)", ""),
             ("def add(p): sys.path.append(p)\nadd(*x)", ""),
