@@ -51,7 +51,9 @@ fn records(number: u64, numbers: &mut Numbers) -> [RunRecord; 2] {
         packs: Vec::new(),
         project: Project { path: ".".to_owned(), root: "/home/user/project".to_owned() },
         entry_point: Some(EntryPoint {
-            path: TrackedPath::from_bytes("strategy.py").expect("a path"),
+            path: TrackedPath::from_bytes("strategy.py"),
+            module: None,
+            launcher: None,
             kind: EntryPointKind::Script,
             found_by: FoundBy::CommandLine,
             confidence: 1.0,
@@ -60,6 +62,7 @@ fn records(number: u64, numbers: &mut Numbers) -> [RunRecord; 2] {
         file_status: FileStatus::Unknown,
         statuses: Vec::new(),
         left_out: Vec::new(),
+        data: Vec::new(),
         warnings: Vec::new(),
         params: mapping(&[("fast", json!(fast)), ("slow", json!(slow))]),
         metrics: Map::new(),
