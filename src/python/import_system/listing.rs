@@ -1,6 +1,6 @@
 //! The names in folders, and in zip archives that Python looks into as if they were folders; each is listed once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufReader, Read as _};
@@ -27,12 +27,27 @@ pub enum Kind {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     names: HashMap<OsString, Kind>,
+    /// What the names begin with, up to the first dot: most of what is looked for is not there.
+    stems: HashSet<OsString>,
 }
 
 impl Listing {
     /// What stands under a name.
     pub fn kind(&self, name: impl AsRef<OsStr>) -> Option<Kind> {
         self.names.get(name.as_ref()).copied()
+    }
+
+    /// Whether there is a name that is this one, or this one with an ending.
+    pub fn has_stem(&self, stem: impl AsRef<OsStr>) -> bool {
+        self.stems.contains(stem.as_ref())
+    }
+
+    fn insert(&mut self, name: OsString, kind: Kind) {
+        let stem = name.to_str().and_then(|name| name.split('.').next()).unwrap_or_default();
+        if !self.stems.contains(OsStr::new(stem)) {
+            self.stems.insert(stem.into());
+        }
+        self.names.entry(name).or_insert(kind);
     }
 
     /// Whether there is a file of that name.
@@ -48,7 +63,7 @@ impl Listing {
     }
 
     fn read(folder: &Path) -> std::io::Result<Self> {
-        let mut names = HashMap::new();
+        let mut listing = Self::default();
         for entry in folder.read_dir()? {
             let entry = entry?;
             let kind = entry.file_type()?;
@@ -60,9 +75,9 @@ impl Listing {
                 Some(kind) if kind.is_dir() => Kind::Folder,
                 _ => continue,
             };
-            names.insert(entry.file_name(), kind);
+            listing.insert(entry.file_name(), kind);
         }
-        Ok(Self { names })
+        Ok(listing)
     }
 }
 
@@ -85,7 +100,7 @@ impl Archive {
             let mut path = PathBuf::from(name.trim_end_matches('/').to_owned());
             // Each folder above it is there, whether the archive lists it or not.
             while let (Some(last), Some(folder)) = (path.file_name(), path.parent()) {
-                folders.entry(folder.to_owned()).or_default().names.entry(last.to_owned()).or_insert(kind);
+                folders.entry(folder.to_owned()).or_default().insert(last.to_owned(), kind);
                 if kind == Kind::Folder {
                     folders.entry(path.clone()).or_default();
                 }

@@ -234,6 +234,17 @@ impl<'i> Finder<'i> {
         found
     }
 
+    /// Whether a dotted name leads to something that has submodules.
+    pub fn is_package(&mut self, name: &str) -> bool {
+        if !self.found.contains_key(name) {
+            self.find(name);
+        }
+        match self.found.get(name) {
+            Some(Found::Module(module)) => !module.folders.is_empty(),
+            found => matches!(found, Some(Found::Namespace(_))),
+        }
+    }
+
     /// The modules and packages directly in a package, by name.
     pub fn submodules(&mut self, package: &str) -> Vec<String> {
         let folders: Vec<PathBuf> = match self.find(package) {
@@ -375,7 +386,7 @@ impl<'i> Finder<'i> {
     }
 
     fn hit(&mut self, folder: &Path, name: &str, base: &Path) -> Option<Hit> {
-        let listing = self.listings.borrow_mut().of(folder)?;
+        let listing = self.listings.borrow_mut().of(folder).filter(|listing| listing.has_stem(name))?;
         let is_folder = listing.kind(name) == Some(Kind::Folder);
         let module = |file: PathBuf, form: Form, folders: Vec<PathBuf>| {
             Hit::Module(Module { file, form, folders, base: base.to_owned(), is_assumed: false })

@@ -533,10 +533,7 @@ impl<'a> Closure<'a> {
             self.all_below(at, &name);
         }
         // What is imported from a plain module is none.
-        let is_package = match self.find(finder, &name) {
-            Found::Module(module) => !module.folders.is_empty(),
-            found => matches!(found, Found::Namespace(_)),
-        };
+        let is_package = self.finders.get_mut(finder).is_some_and(|finder| finder.is_package(&name));
         for imported in import.names.iter().flatten().filter(|_| is_package) {
             if imported == "*" {
                 self.stars.push(Star { from: number, finder, package: name.clone(), certainty, line: import.line });
