@@ -6,7 +6,6 @@
 
 mod cache;
 mod closure;
-mod constants;
 mod graph;
 mod layout;
 mod listed;

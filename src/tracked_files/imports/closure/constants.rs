@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::closure::Closure;
+use super::Closure;
 use crate::python::import_system::Found;
 use crate::python::source::{Base, MARK, PathExpression};
 

@@ -1,0 +1,182 @@
+//! Files that are named by their paths, listed, or named in data.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::super::graph::{Certainty, FileForm, Node, ReasonKind};
+use super::super::listed::{is_pattern, matches};
+use super::super::mentions;
+use super::super::named_path::candidates;
+use super::{At, Closure, Data, data_node};
+use crate::python::import_system::{Form, Found};
+use crate::python::source::{FileUse, Listed, MARK, NamedFile, Package};
+
+impl Closure<'_> {
+    /// Looks for the files that were not there yet, and for those that are listed.
+    pub(super) fn look_for_files(&mut self) {
+        let further = self.folders.further.len();
+        let has_more = std::mem::replace(&mut self.looked_in, further) != further;
+        for (number, file) in std::mem::take(&mut self.named) {
+            let is_open = has_more || file.path.rest.contains(MARK);
+            if !is_open || !self.named_file(number, &file) {
+                self.named.push((number, file));
+            }
+        }
+        for (number, listed) in std::mem::take(&mut self.listed) {
+            self.listed_files(number, &listed);
+        }
+    }
+
+    /// Brings in the files that are listed, but for those of folders with code, unless the pattern asks for some kind.
+    pub(super) fn listed_files(&mut self, number: usize, listed: &Listed) {
+        let Some((source, path)) = self.filled_in(number, &listed.path) else { return };
+        let patterns = candidates(&self.folders, &source, &path);
+        let last = listed.path.rest.rsplit('/').next().unwrap_or_default();
+        let suffix = last.rsplit_once('.').map(|(_, suffix)| suffix).filter(|suffix| !is_pattern(suffix));
+        let is_deep = listed.path.rest.split('/').any(|part| part == "**");
+        for pattern in patterns {
+            let fixed: PathBuf = pattern.iter().take_while(|part| !part.to_str().is_some_and(is_pattern)).collect();
+            let holds_root = self.folders.root.starts_with(&fixed);
+            if !fixed.starts_with(&self.folders.root) && !holds_root || holds_root && (is_deep || suffix.is_none()) {
+                continue;
+            }
+            if suffix.is_none() && self.holds_code(&fixed) {
+                continue;
+            }
+            let found = matches(&pattern);
+            if suffix.is_none() && found.iter().any(|path| path.extension().is_some_and(|own| own == "py")) {
+                continue;
+            }
+            let mut is_any = false;
+            for path in found.into_iter().filter(|path| path.is_file()) {
+                is_any = true;
+                let path = crate::python::source::PathExpression {
+                    base: crate::python::source::Base::Absolute,
+                    rest: path.to_string_lossy().into_owned(),
+                };
+                let file = NamedFile { line: listed.line, path, usage: FileUse::Data, when: listed.when };
+                self.named_file(number, &file);
+            }
+            if is_any {
+                return;
+            }
+        }
+    }
+
+    /// Whether modules of the run lie in a folder.
+    pub(super) fn holds_code(&self, folder: &Path) -> bool {
+        self.reads
+            .keys()
+            .filter_map(|number| self.graph.node(*number))
+            .any(|node| node.path.starts_with(folder) && matches!(node.form, FileForm::Python(_)))
+    }
+
+    /// Brings in a file that is named; false where it is not there.
+    pub(super) fn named_file(&mut self, number: usize, file: &NamedFile) -> bool {
+        let Some(certainty) = self.certainty(number, file.when) else { return true };
+        let Some(node) = self.graph.node(number) else { return true };
+        let path = node.path.clone();
+        let found = match &file.usage {
+            FileUse::Resource(package) => self.resource(number, package, &file.path.rest),
+            _ if file.path.rest.contains(MARK) => {
+                let Some((source, path)) = self.filled_in(number, &file.path) else { return false };
+                candidates(&self.folders, &source, &path).into_iter().find(|path| path.is_file())
+            }
+            _ => candidates(&self.folders, &path, &file.path).into_iter().find(|path| path.is_file()),
+        };
+        let Some(found) = found.filter(|found| self.folders.is_inside(found)) else { return false };
+        let finder = self.finder_of(number);
+        let at = At { node: number, finder, line: file.line, certainty };
+        let base = found.parent().unwrap_or(&found).to_owned();
+        let code = match found.extension().and_then(|extension| extension.to_str()) {
+            Some("ipynb") => FileForm::Notebook,
+            Some("pyc") => FileForm::Python(Form::Bytecode),
+            _ => FileForm::Python(Form::Source),
+        };
+        // Python that is named may be run in ways that cannot be seen.
+        let is_source = found.extension().is_some_and(|extension| extension == "py") && file.line > 0;
+        let (kind, node) = match &file.usage {
+            FileUse::Data if is_source => {
+                let form = FileForm::Python(Form::Source);
+                (ReasonKind::Opened, Node { form, finder, ..data_node(found, base) })
+            }
+            FileUse::Code => (ReasonKind::Run, Node { form: code, is_main: true, finder, ..data_node(found, base) }),
+            FileUse::Process => {
+                // In a process of its own it finds its neighbours first.
+                let finder = self.finder_in(finder, &base);
+                (ReasonKind::Run, Node { form: code, is_main: true, finder, ..data_node(found, base) })
+            }
+            FileUse::Library => (ReasonKind::Library, data_node(found, base)),
+            FileUse::Data | FileUse::Resource(_) => {
+                // Of bytecode, what stands in line 0 is the source that it was made from.
+                let kind = if file.line == 0 { ReasonKind::Source } else { ReasonKind::Opened };
+                self.data.push(Data { at, path: found, kind });
+                return true;
+            }
+        };
+        self.enqueue(Some(at), node, kind, certainty, file.line);
+        true
+    }
+
+    /// Brings in the modules of the project that a data file names.
+    pub(super) fn names_in_data(&mut self, number: usize, finder: usize, path: &Path) {
+        // A file that cannot be read is told when it is to be stored.
+        let content = std::fs::read(path).unwrap_or_default();
+        for name in mentions::names_in(path, &content) {
+            let at = At { node: number, finder, line: 0, certainty: Certainty::Lazy };
+            let mut part = name.as_str();
+            loop {
+                match self.find(finder, part) {
+                    Found::Module(module) if !module.is_assumed => {
+                        self.touch(Some(at), part, ReasonKind::DynamicImport, Certainty::Lazy, 0);
+                        break;
+                    }
+                    Found::Missing => {}
+                    _ => break,
+                }
+                match part.rsplit_once('.') {
+                    Some((shorter, _)) => part = shorter,
+                    None => break,
+                }
+            }
+        }
+    }
+
+    /// Brings in the data files, but for those that the run writes: they are what comes of it.
+    pub(super) fn take_data(&mut self) {
+        let mut written = BTreeSet::new();
+        for (number, read) in self.reads.clone() {
+            let filled = read.scan.written.iter().filter_map(|path| self.filled_in(number, path)).collect::<Vec<_>>();
+            let paths = filled.iter().map(|(source, path)| candidates(&self.folders, source, path));
+            written.extend(paths.filter_map(|paths| paths.into_iter().find(|path| path.is_file())));
+        }
+        for Data { at, path, kind } in std::mem::take(&mut self.data) {
+            if written.contains(&path) {
+                continue;
+            }
+            if path.metadata().is_ok_and(|metadata| metadata.len() > self.data_bytes) {
+                let is_module = self.graph.number_of(&path).is_some();
+                if at.certainty != Certainty::TypeOnly && !is_module {
+                    let by = self.line_of(at.node, at.line);
+                    self.large.entry(path).or_insert(by);
+                }
+                continue;
+            }
+            let base = path.parent().unwrap_or(&path).to_owned();
+            let number = self.enqueue(Some(at), data_node(path.clone(), base), kind, at.certainty, at.line);
+            self.names_in_data(number, at.finder, &path);
+        }
+    }
+
+    pub(super) fn resource(&mut self, number: usize, package: &Package, rest: &str) -> Option<PathBuf> {
+        let name = match self.graph.node(number) {
+            Some(node) if package.level > 0 && node.package.is_none() && package.module.is_empty() => {
+                return Some(node.path.parent()?.join(rest)).filter(|path| path.is_file());
+            }
+            _ => self.absolute(number, package.level, &package.module)?,
+        };
+        let finder = self.finder_of(number);
+        let folders = self.finders.get_mut(finder)?.folders_of(&name);
+        folders.into_iter().map(|folder| folder.join(rest)).find(|path| path.is_file())
+    }
+}
