@@ -1,7 +1,7 @@
 //! What one Python source says of the files that a run of it needs: imports, files it names, edits of the search path.
 //!
 //! Bytes in, values out: nothing here opens a file, and nothing is executed. What a name leads to on disk is decided by
-//! who asks. Each kind of statement that matters has its file: [`walk`] goes over the syntax tree and asks them.
+//! who asks. Each kind of statement that matters has its file: `walk` goes over the syntax tree and asks them.
 
 mod calls;
 mod commands;
