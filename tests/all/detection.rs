@@ -171,6 +171,7 @@ impl LaidOut {
         let mut command = Command::new(program);
         let path = std::env::join_paths([self.bin(), "/usr/bin".into(), "/bin".into()]).expect("no colon in it");
         command.current_dir(folder).stdin(Stdio::null()).env("PATH", path).env("PYTHONDONTWRITEBYTECODE", "1");
+        command.env("XDG_CACHE_HOME", self.base.with_extension("caches"));
         for name in ["RUNSNAP_STORE", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "NO_COLOR"] {
             command.env_remove(name);
         }

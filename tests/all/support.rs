@@ -115,7 +115,7 @@ impl Project {
     /// A command with the project's root as its folder and a clean environment.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(RUNSNAP);
-        command.args(arguments).current_dir(self.root());
+        command.args(arguments).current_dir(self.root()).env("XDG_CACHE_HOME", self.beside("caches"));
         for name in ["RUNSNAP_STORE", "VIRTUAL_ENV", "NO_COLOR"] {
             command.env_remove(name);
         }

@@ -21,6 +21,9 @@ const MAGIC: &[u8; 8] = b"RUNSNAPI";
 const CHECKSUM_BYTES: usize = 8;
 /// A longer file is no cache of ours.
 const MAX_FILE_BYTES: u64 = 256 << 20;
+/// So many projects have caches; where there are more, those that were written longest ago go.
+const MAX_PROJECTS: usize = 256;
+const ENDING: &str = "imports";
 /// Scans that were not used lately are kept up to this length altogether.
 const MAX_UNUSED_BYTES: usize = 8 << 20;
 
@@ -69,7 +72,7 @@ impl ScanCache {
     /// The one of a project, for a Python, in a folder of caches.
     pub fn load(folder: &Path, root: &Path, target: &Target) -> Self {
         let name = ObjectId::of(root.as_os_str().as_encoded_bytes()).short(16);
-        let path = folder.join(format!("{name}.imports"));
+        let path = folder.join(format!("{name}.{ENDING}"));
         let made_by = format!("{} {SCANNER_VERSION} {target:?}", env!("CARGO_PKG_VERSION"));
         let empty = Self { path: Some(path.clone()), made_by: made_by.clone(), ..Self::default() };
         let is_short = |m: &fs::Metadata| m.is_file() && m.len() <= MAX_FILE_BYTES;
@@ -126,6 +129,9 @@ impl ScanCache {
         let bytes = self.encode();
         let folder = path.parent().unwrap_or(Path::new("."));
         make_private(folder)?;
+        if !path.exists() {
+            make_room(folder);
+        }
         let temporary = folder.join(format!("{}.tmp", random_name()));
         let written = fs::File::options()
             .write(true)
@@ -209,6 +215,19 @@ impl ScanCache {
             cache.hashes.insert(path, (stamp, bytes, ObjectId(decoder.array()?)));
         }
         Ok(cache)
+    }
+}
+
+/// Removes what was written longest ago, if there is too much.
+fn make_room(folder: &Path) {
+    let entries = folder.read_dir().into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let caches = entries.filter(|path| path.extension().is_some_and(|ending| ending == ENDING));
+    let mut caches: Vec<_> = caches.filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path))).collect();
+    caches.sort();
+    let many = caches.len().saturating_sub(MAX_PROJECTS - 1);
+    for (_, path) in caches.into_iter().take(many) {
+        // Somebody else may have removed it.
+        let _ = fs::remove_file(path);
     }
 }
 
@@ -300,6 +319,30 @@ mod tests {
             assert!(ScanCache::decode(&flipped, "x").is_err(), "byte {place}");
             assert!(ScanCache::decode(&bytes[..place], "x").is_err(), "cut to {place}");
         }
+    }
+
+    #[test]
+    fn there_are_not_more_and_more_of_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for project in 0..MAX_PROJECTS + 10 {
+            let path = folder.path().join(format!("{project:04}.{ENDING}"));
+            fs::write(&path, "").expect("written");
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(project as u64);
+            fs::File::options()
+                .write(true)
+                .open(&path)
+                .and_then(|file| file.set_modified(time))
+                .expect("a time is set");
+        }
+        fs::write(folder.path().join("python-1.json"), "").expect("written");
+        let mut cache = ScanCache::load(folder.path(), Path::new("/project"), &target());
+        cache.note(Path::new("/project/a.py"), Some(7), key(1), Some(b"one".to_vec()));
+        cache.save().expect("saved");
+        let names = folder.path().read_dir().expect("there").map(|entry| entry.expect("readable").file_name());
+        let names: Vec<_> = names.filter_map(|name| name.into_string().ok()).collect();
+        assert_eq!(names.len(), MAX_PROJECTS + 1);
+        assert!(!names.contains(&"0010.imports".to_owned()) && names.contains(&"0011.imports".to_owned()));
+        assert!(names.contains(&"python-1.json".to_owned()));
     }
 
     #[test]
