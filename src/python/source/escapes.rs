@@ -1,6 +1,6 @@
-//! IPython's commands: `%run`, `%load_ext`, `!python` and their like.
+//! IPython's commands: `%run`, `%load_ext`, `!python` and their like, as the calls that notebooks become.
 
-use ruff_python_ast::{self as ast, Expr, IpyEscapeKind};
+use ruff_python_ast::{self as ast, Expr};
 use ruff_text_size::{Ranged, TextRange};
 
 use super::commands::note;
@@ -11,23 +11,17 @@ use super::shell::{Runs, Word, commands, runs};
 use super::walk::Walker;
 use super::{FileUse, How, SearchPath, search_path};
 
-/// Notes what a command loads.
-pub(super) fn command(walker: &mut Walker<'_, '_>, kind: IpyEscapeKind, value: &str, range: TextRange) {
-    match kind {
-        IpyEscapeKind::Shell | IpyEscapeKind::ShCap => shell(walker, value, range),
-        IpyEscapeKind::Magic | IpyEscapeKind::Magic2 => {
-            let (name, rest) = value.trim_start().split_once(char::is_whitespace).unwrap_or((value.trim(), ""));
-            match name {
-                "run" => run(walker, rest, range),
-                "load" | "loadpy" => load(walker, rest, range),
-                "load_ext" | "reload_ext" => extension(walker, rest.trim(), range),
-                "sx" | "system" => shell(walker, rest, range),
-                "cd" | "pushd" => go_to(walker, rest, range),
-                // The line itself is the statement that is timed.
-                "time" | "timeit" | "prun" | "memit" | "mprun" | "lprun" => timed(walker, rest, range),
-                _ => {}
-            }
-        }
+/// Notes what a magic loads, from the line behind its `%`.
+fn magic(walker: &mut Walker<'_, '_>, line: &str, range: TextRange) {
+    let (name, rest) = line.trim_start().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
+    match name {
+        "run" => run(walker, rest, range),
+        "load" | "loadpy" => load(walker, rest, range),
+        "load_ext" | "reload_ext" => extension(walker, rest.trim(), range),
+        "sx" | "system" => shell(walker, rest, range),
+        "cd" | "pushd" => go_to(walker, rest, range),
+        // The line itself is the statement that is timed.
+        "time" | "timeit" | "prun" | "memit" | "mprun" | "lprun" => timed(walker, rest, range),
         _ => {}
     }
 }
@@ -40,7 +34,7 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, las
         "run_line_magic" | "magic" | "run_cell_magic" => {
             let (Some(name), line) = (text(walker, 0), text(walker, 1).unwrap_or_default()) else { return true };
             let range = call.range();
-            command(walker, IpyEscapeKind::Magic, format!("{name} {line}").trim(), range);
+            magic(walker, format!("{name} {line}").trim(), range);
             if let Some(body) = text(walker, 2) {
                 match name.as_str() {
                     "bash" | "sh" | "script" => shell(walker, &body, range),
@@ -164,7 +158,7 @@ fn extension(walker: &mut Walker<'_, '_>, module: &str, range: TextRange) {
 /// `%time run(x)` is an expression like any other, but for its place; what `%time %run x.py` runs is what matters.
 fn timed(walker: &mut Walker<'_, '_>, line: &str, range: TextRange) {
     match line.trim_start().split_at_checked(1) {
-        Some(("%", inner)) if inner.starts_with("run") => command(walker, IpyEscapeKind::Magic, inner, range),
+        Some(("%", inner)) if inner.starts_with("run") => magic(walker, inner, range),
         Some(("!", inner)) => shell(walker, inner, range),
         _ => {}
     }

@@ -14,7 +14,7 @@ use super::lines::Lines;
 use super::scopes::Scopes;
 use super::several::Choices;
 use super::{How, Import, NamedFile, PathExpression, Scan, Target, When};
-use super::{calls, constants, escapes, given, literals, search_path};
+use super::{calls, constants, given, literals, search_path};
 
 /// Levels of the tree that are looked at: nothing real comes close, and stack is limited.
 const MAX_DEPTH: usize = 400;
@@ -273,7 +273,6 @@ impl<'w, 'a> Walker<'w, 'a> {
                     }
                 });
             }
-            Stmt::IpyEscapeCommand(command) => escapes::command(self, command.kind, &command.value, command.range),
             Stmt::TypeAlias(_) => {}
             _ => {
                 if literals::is_description(stmt) {
@@ -348,7 +347,6 @@ impl<'w, 'a> Walker<'w, 'a> {
                 self.under(self.conditions.maybe(), |walker| visitor::walk_expr(walker, expr));
                 self.scopes.leave();
             }
-            Expr::IpyEscapeCommand(command) => escapes::command(self, command.kind, &command.value, command.range),
             _ => visitor::walk_expr(self, expr),
         }
     }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::super::graph::{Certainty, FileForm, Node, ReasonKind};
 use super::super::listed::{is_pattern, matches};
 use super::super::mentions;
 use super::super::named_path::candidates;
 use super::{At, Closure, Data, data_node};
-use crate::python::import_system::{Form, Found};
-use crate::python::source::{FileUse, Listed, MARK, NamedFile, Package};
+use crate::python::import_system::Form;
+use crate::python::source::{Base, FileUse, Listed, MARK, NamedFile, Package, PathExpression};
 
 impl Closure<'_> {
     /// Looks for the files that were not there yet, and for those that are listed.
@@ -50,10 +51,7 @@ impl Closure<'_> {
             let mut is_any = false;
             for path in found.into_iter().filter(|path| path.is_file()) {
                 is_any = true;
-                let path = crate::python::source::PathExpression {
-                    base: crate::python::source::Base::Absolute,
-                    rest: path.to_string_lossy().into_owned(),
-                };
+                let path = PathExpression { base: Base::Absolute, rest: path.to_string_lossy().into_owned() };
                 let file = NamedFile { line: listed.line, path, usage: FileUse::Data, when: listed.when };
                 self.named_file(number, &file);
             }
@@ -124,28 +122,15 @@ impl Closure<'_> {
         let content = std::fs::read(path).unwrap_or_default();
         for name in mentions::names_in(path, &content) {
             let at = At { node: number, finder, line: 0, certainty: Certainty::Lazy };
-            let mut part = name.as_str();
-            loop {
-                match self.find(finder, part) {
-                    Found::Module(module) if !module.is_assumed => {
-                        self.touch(Some(at), part, ReasonKind::DynamicImport, Certainty::Lazy, 0);
-                        break;
-                    }
-                    Found::Missing => {}
-                    _ => break,
-                }
-                match part.rsplit_once('.') {
-                    Some((shorter, _)) => part = shorter,
-                    None => break,
-                }
-            }
+            self.beginning(at, &name, 1);
         }
     }
 
     /// Brings in the data files, but for those that the run writes: they are what comes of it.
     pub(super) fn take_data(&mut self) {
         let mut written = BTreeSet::new();
-        for (number, read) in self.reads.clone() {
+        let writing = self.reads.iter().filter(|(_, read)| !read.scan.written.is_empty());
+        for (number, read) in writing.map(|(number, read)| (*number, Rc::clone(read))).collect::<Vec<_>>() {
             let filled = read.scan.written.iter().filter_map(|path| self.filled_in(number, path)).collect::<Vec<_>>();
             let paths = filled.iter().map(|(source, path)| candidates(&self.folders, source, path));
             written.extend(paths.filter_map(|paths| paths.into_iter().find(|path| path.is_file())));

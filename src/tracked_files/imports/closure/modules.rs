@@ -102,20 +102,26 @@ impl Closure<'_> {
     /// Brings in what a string names, if it begins with the name of a local module.
     pub(super) fn literal(&mut self, at: At, import: &Import) {
         let at = At { certainty: at.certainty.max(Certainty::Lazy), ..at };
-        let name = &import.module;
-        let ends = name.match_indices('.').map(|(end, _)| end).skip(1).chain([name.len()]);
+        if !self.beginning(at, &import.module, 2) {
+            self.missing.push(Missing { node: at.node, import: import.clone() });
+        }
+    }
+
+    /// Brings in the longest beginning of a name that is a module of the project, of at least so many parts if there are as
+    /// many. False where nothing at all is there.
+    pub(super) fn beginning(&mut self, at: At, name: &str, least: usize) -> bool {
+        let ends = name.match_indices('.').map(|(end, _)| end).skip(least.saturating_sub(1)).chain([name.len()]);
         for part in ends.filter_map(|end| name.get(..end)).collect::<Vec<_>>().into_iter().rev() {
             match self.find(at.finder, part) {
-                Found::Module(module) if module.is_assumed => return,
-                Found::Module(_) => {
+                Found::Module(module) if !module.is_assumed => {
                     self.touch(Some(at), part, ReasonKind::DynamicImport, at.certainty, at.line);
-                    return;
+                    return true;
                 }
-                Found::Namespace(_) | Found::Installed => return,
+                Found::Module(_) | Found::Namespace(_) | Found::Installed => return true,
                 Found::Missing => {}
             }
         }
-        self.missing.push(Missing { node: at.node, import: import.clone() });
+        false
     }
 
     /// Brings in a submodule, if there is one of that name.
