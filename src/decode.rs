@@ -29,43 +29,64 @@ impl<'a> Decoder<'a> {
     }
 
     /// The next `count` bytes.
+    #[inline]
     pub fn take(&mut self, count: usize) -> DecodeResult<&'a [u8]> {
-        let (head, rest) =
-            self.rest.split_at_checked(count).ok_or_else(|| format!("ends {} bytes early", count - self.rest.len()))?;
+        let Some((head, rest)) = self.rest.split_at_checked(count) else { return Err(self.ends_early(count)) };
         self.rest = rest;
         Ok(head)
     }
 
     /// The next `N` bytes.
+    #[inline]
     pub fn array<const N: usize>(&mut self) -> DecodeResult<[u8; N]> {
-        let (head, rest) =
-            self.rest.split_first_chunk::<N>().ok_or_else(|| format!("ends {} bytes early", N - self.rest.len()))?;
+        let Some((head, rest)) = self.rest.split_first_chunk::<N>() else { return Err(self.ends_early(N)) };
         self.rest = rest;
         Ok(*head)
     }
 
+    #[cold]
+    fn ends_early(&self, wanted: usize) -> String {
+        format!("ends {} bytes early", wanted - self.rest.len())
+    }
+
     /// One byte.
+    #[inline]
     pub fn u8(&mut self) -> DecodeResult<u8> {
         self.array::<1>().map(|[byte]| byte)
     }
 
     /// A little-endian 16-bit integer.
+    #[inline]
     pub fn u16(&mut self) -> DecodeResult<u16> {
         self.array().map(u16::from_le_bytes)
     }
 
     /// A little-endian 32-bit integer.
+    #[inline]
     pub fn u32(&mut self) -> DecodeResult<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
     /// A little-endian 64-bit integer.
+    #[inline]
     pub fn u64(&mut self) -> DecodeResult<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
     /// A LEB128 integer of at most 64 bits in its shortest form.
+    #[inline]
     pub fn varint(&mut self) -> DecodeResult<u64> {
+        match self.rest.split_first() {
+            // Most are of one byte.
+            Some((byte, rest)) if *byte < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> DecodeResult<u64> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;
@@ -88,6 +109,7 @@ impl<'a> Decoder<'a> {
     /// A [`Decoder::varint`] that counts items of at least `item_bytes` bytes each in what is left.
     ///
     /// A count that cannot be true is refused here, before anything is allocated for it.
+    #[inline]
     pub fn count(&mut self, item_bytes: usize) -> DecodeResult<usize> {
         let count = self.varint()?;
         match usize::try_from(count).ok().and_then(|count| Some((count, count.checked_mul(item_bytes)?))) {

@@ -8,6 +8,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// The longest id.
+const MAX_ID_BYTES: usize = 32;
+
 /// Text that is not the hexadecimal form of an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("Not an id of {expected} hexadecimal digits: {text:?}")]
@@ -16,11 +19,20 @@ pub struct ParseIdError {
     text: String,
 }
 
-fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for byte in bytes {
-        write!(f, "{byte:02x}")?;
+/// The two hexadecimal digits of each byte.
+pub(crate) fn hex_digits(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    let digit = |n: u8| if n < 10 { b'0' + n } else { b'a' + n - 10 };
+    bytes.iter().flat_map(move |byte| [digit(byte >> 4), digit(byte & 0xf)])
+}
+
+/// Each run's record has several ids: a write for each byte would take longer than all else in it.
+fn write_hex<const N: usize>(bytes: &[u8; N], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    const { assert!(N <= MAX_ID_BYTES) };
+    let mut digits = [0; 2 * MAX_ID_BYTES];
+    for (place, digit) in digits.iter_mut().zip(hex_digits(bytes)) {
+        *place = digit;
     }
-    Ok(())
+    f.write_str(digits.get(..2 * N).and_then(|digits| str::from_utf8(digits).ok()).unwrap_or_default())
 }
 
 fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], ParseIdError> {
@@ -50,7 +62,9 @@ macro_rules! id_type {
         impl $name {
             /// The first `digits` hexadecimal digits, as people read them.
             pub fn short(&self, digits: usize) -> String {
-                self.to_string().chars().take(digits).collect()
+                let mut text = self.to_string();
+                text.truncate(digits);
+                text
             }
         }
 

@@ -27,12 +27,29 @@ pub fn is_valid_name(name: &[u8]) -> bool {
         && !name.iter().any(|b| matches!(b, b'/' | 0))
 }
 
+/// Whether all names between the slashes are valid, in one pass: each capture reads the path of every file.
+fn is_valid_path(path: &[u8]) -> bool {
+    let is_valid = |length: usize, dots: usize| length > 0 && length <= MAX_NAME_BYTES && (length > 2 || dots < length);
+    let (mut length, mut dots) = (0usize, 0usize);
+    for byte in path {
+        match byte {
+            0 => return false,
+            b'/' if is_valid(length, dots) => (length, dots) = (0, 0),
+            b'/' => return false,
+            byte => {
+                length += 1;
+                dots += usize::from(*byte == b'.');
+            }
+        }
+    }
+    is_valid(length, dots)
+}
+
 impl TrackedPath {
     /// Checks and takes a path in its stored form.
     pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Option<Self> {
         let bytes = bytes.into();
-        let is_valid = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && name.len() <= MAX_NAME_BYTES;
-        (memchr::memchr(0, &bytes).is_none() && bytes.split(|b| *b == b'/').all(is_valid)).then_some(Self(bytes))
+        is_valid_path(&bytes).then_some(Self(bytes))
     }
 
     /// Takes a relative path of this system, `None` where it is absolute, empty or has `..` in it.
@@ -179,6 +196,16 @@ mod tests {
             assert!(TrackedPath::from_path(Path::new(bad)).is_none(), "{bad}");
         }
         assert_eq!(TrackedPath::from_path(Path::new("./a/./b")), TrackedPath::from_bytes(*b"a/b"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_path_is_valid_if_all_its_names_are(
+            path in proptest::collection::vec(proptest::sample::select(b"./a\0".to_vec()), 0..12)
+        ) {
+            let is_valid = path.split(|byte| *byte == b'/').all(is_valid_name);
+            proptest::prop_assert_eq!(TrackedPath::from_bytes(path).is_some(), is_valid);
+        }
     }
 
     #[test]

@@ -10,8 +10,7 @@ use super::current_tree::take_current;
 use super::run_folder;
 pub use super::target::Target;
 use super::target::Tracked;
-use super::tree_state::stamp::Horizon;
-use super::tree_state::{TreeLook, TreeState};
+use super::tree_state::{Looked, Summary, TreeLook, TreeState};
 use crate::entry_point::EntryPoint;
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, RunId};
@@ -114,12 +113,11 @@ pub fn capture_unless(
 ) -> Result<Option<Captured>> {
     check_run(options.name.as_deref(), options.sweep.as_deref(), &options.tags)?;
     let tracked = Tracked::find(store, &options.target, options.include_secrets)?;
-    let mut before = TreeState::load(store, &tracked.state_path);
-    let kept = before.as_ref().map(TreeState::summary);
     let time = now();
-    let (writer, look) = begin(store, options.name.as_deref(), &tracked, before.as_mut());
+    let (writer, seen) = begin(store, options.name.as_deref(), &tracked);
     let mut writer = writer?;
-    let current = take_current(&mut writer, &tracked, before, look, progress)?;
+    let Seen { state, kept, look } = seen;
+    let current = take_current(&mut writer, &tracked, state, look, progress)?;
     if unwanted == Some(current.state.snapshot) {
         return Ok(None);
     }
@@ -159,7 +157,9 @@ pub fn capture_unless(
     let journal_has_grown = writer.has_journal_grown();
     if let Some((folder, metadata)) = files_for_folder {
         let manifest = run_folder::Manifest::of(&start, store.config().store).encode();
-        if let Err(error) = run_folder::write(&*store.storage().at(&folder), &manifest, &metadata) {
+        if let Err(error) =
+            run_folder::write(&*store.storage().at(&folder), &manifest, run_folder::Metadata::whole(&metadata))
+        {
             captured.warnings.push(format!("The run is captured, but its folder lacks its two files: {error}"));
             captured.has_problems = true;
         }
@@ -184,13 +184,18 @@ pub fn capture_unless(
     Ok(Some(captured))
 }
 
-/// Takes a writer, sees that the name is free, and looks at the tree meanwhile.
-fn begin<'s>(
-    store: &'s Store,
-    name: Option<&str>,
-    tracked: &Tracked,
-    state: Option<&mut TreeState>,
-) -> (Result<Writer<'s>>, Option<TreeLook>) {
+/// What earlier captures have seen, as far as that is kept.
+#[derive(Default)]
+struct Seen {
+    state: Option<TreeState>,
+    /// What the state is like as it is kept.
+    kept: Option<Summary>,
+    /// How the tree is now, if that can be told by stats.
+    look: Option<TreeLook>,
+}
+
+/// Takes a writer and sees that the name is free; meanwhile reads what was seen of the tree, and looks at it.
+fn begin<'s>(store: &'s Store, name: Option<&str>, tracked: &Tracked) -> (Result<Writer<'s>>, Seen) {
     let take_writer = || {
         let writer = store.writer()?;
         match name {
@@ -201,13 +206,15 @@ fn begin<'s>(
         let _ = store.catalog().listed();
         Ok(writer)
     };
-    match state.filter(|_| !tracked.is_entry()) {
-        Some(state) => {
-            let (look, writer) = state.look_beside(&tracked.root, Horizon::now(&tracked.root), take_writer);
-            (writer, Some(look))
-        }
-        None => (take_writer(), None),
+    if tracked.is_entry() {
+        let writer = take_writer();
+        let state = TreeState::load(store, &tracked.state_path);
+        return (writer, Seen { kept: state.as_ref().map(TreeState::summary), state, look: None });
     }
+    let (looked, writer) = TreeState::load_and_look(store, &tracked.state_path, &tracked.root, take_writer);
+    let seen =
+        looked.map(|Looked { state, before, look }| Seen { state: Some(state), kept: Some(before), look: Some(look) });
+    (writer, seen.unwrap_or_default())
 }
 
 /// Notes the packs that a capture has written, and merges some if there are enough.

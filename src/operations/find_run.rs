@@ -8,6 +8,7 @@ use super::select::{chosen, chosen_from_newest, rows_in};
 use crate::error::{Error, Result};
 use crate::id::RunId;
 use crate::run_record::is_watchers_own;
+use crate::segment::NameHash;
 use crate::store::{RowRef, Run, Runs};
 use crate::tracked_files::walk::{MANIFEST_PATH, MAX_MANIFEST_BYTES};
 
@@ -46,8 +47,8 @@ pub fn find_run(runs: &Runs, text: &str, project: Option<&str>) -> Result<Run> {
 
 /// The runs of exactly that name.
 fn named(runs: &Runs, name: &str) -> Vec<RowRef> {
-    let filter = Filter::named(name);
-    let spans = (0..runs.spans()).filter(|span| runs.may_have_name(*span, name));
+    let (filter, hash) = (Filter::named(name), NameHash::of(name));
+    let spans = (0..runs.spans()).filter(|span| runs.may_have_name(*span, hash));
     spans.flat_map(|span| rows_in(runs, span, &filter)).collect()
 }
 

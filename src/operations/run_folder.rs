@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::id::{ObjectId, RunId, StoreId, random_name};
 use crate::run_record::{DataFile, FileStatus, LeftOut, RunStart, TrackedBy};
 use crate::snapshot::Entry;
-use crate::storage::{Storage, write_whole};
+use crate::storage::{Storage, write_parts, write_whole};
 use crate::tracked_files::walk::{MANIFEST_FORMAT, MANIFEST_PATH};
 use crate::tracked_path::TrackedPath;
 
@@ -178,6 +178,20 @@ pub fn file_lines<'a>(
     files.into_iter().map(line).collect()
 }
 
+/// The content of `metadata/backtest_metadata.json`, the long part of which other runs share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metadata<'c> {
+    common: &'c [u8],
+    own: &'c [u8],
+}
+
+impl<'c> Metadata<'c> {
+    /// Content that is at hand as a whole.
+    pub fn whole(content: &'c [u8]) -> Self {
+        Self { common: content, own: &[] }
+    }
+}
+
 /// The content of `metadata/backtest_metadata.json`, but for what is each run's own: made once for many runs of the same
 /// files, and hashed once.
 pub struct CommonMetadata {
@@ -207,16 +221,18 @@ impl CommonMetadata {
         Self { text, hasher }
     }
 
-    /// The file's content for a run, and its hash as the run record keeps it.
+    /// What the file ends with for a run, and the file's hash as the run record keeps it.
     pub fn of_run(&self, start: &RunStart) -> (Vec<u8>, String) {
         let backtest_id = start.name.clone().unwrap_or_else(|| start.run.to_string());
-        let own = to_json(&Own { backtest_id, timestamp: &start.time, run: start.run });
-        let own = own.strip_prefix(b"{\n").unwrap_or_default();
-        let mut text = Vec::with_capacity(self.text.len() + own.len());
-        text.extend_from_slice(&self.text);
-        text.extend_from_slice(own);
-        let hash = ObjectId(*self.hasher.clone().update(own).finalize().as_bytes());
-        (text, hash.short(16))
+        let mut own = to_json(&Own { backtest_id, timestamp: &start.time, run: start.run });
+        own.drain(..b"{\n".len());
+        let hash = ObjectId(*self.hasher.clone().update(&own).finalize().as_bytes());
+        (own, hash.short(16))
+    }
+
+    /// The file's content, given what it ends with.
+    pub fn with<'c>(&'c self, own: &'c [u8]) -> Metadata<'c> {
+        Metadata { common: &self.text, own }
     }
 }
 
@@ -226,7 +242,10 @@ pub fn metadata<'a>(
     store: StoreId,
     files: impl IntoIterator<Item = (&'a TrackedPath, &'a Entry)>,
 ) -> Vec<u8> {
-    CommonMetadata::of(start, store, files).of_run(start).0
+    let mut common = CommonMetadata::of(start, store, files);
+    let (own, _) = common.of_run(start);
+    common.text.extend(own);
+    common.text
 }
 
 /// A list with a line for each file: what people look for stands together, and the file is a fifth shorter.
@@ -294,12 +313,13 @@ pub fn metadata_hash(metadata: &[u8]) -> String {
 }
 
 /// Writes both files into a run's folder, each there whole or not at all. They can be made again, so nothing is flushed.
-pub fn write(folder: &dyn Storage, manifest: &[u8], metadata: &[u8]) -> Result<()> {
+pub fn write(folder: &dyn Storage, manifest: &[u8], metadata: Metadata<'_>) -> Result<()> {
     folder.create_folder("metadata")?;
     let random = random_name();
-    for (path, bytes) in [(METADATA_PATH, metadata), (MANIFEST_PATH, manifest)] {
+    let metadata = [metadata.common, metadata.own];
+    for (path, parts) in [(METADATA_PATH, &metadata[..]), (MANIFEST_PATH, &[manifest])] {
         let temporary = format!("{path}.{random}.tmp");
-        write_whole(folder, &temporary, path, bytes, false)?;
+        write_parts(folder, &temporary, path, parts, false)?;
     }
     Ok(())
 }

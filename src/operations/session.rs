@@ -342,10 +342,10 @@ impl Session {
             let common = self
                 .metadata
                 .get_or_insert_with(|| CommonMetadata::of(&start, self.store.config().store, current.state.entries()));
-            let (metadata, hash) = common.of_run(&start);
+            let (own_metadata, hash) = common.of_run(&start);
             let path = folder.to_string_lossy().into_owned();
             start.run_folder = Some(RunFolder { path, metadata_hash: Some(hash) });
-            files = Some((folder, metadata));
+            files = Some((folder, own_metadata));
         }
         let has_problems = current.told.has_problems;
         let record = RunRecord::Start(Box::new(start));
@@ -363,9 +363,9 @@ impl Session {
         }
         let RunRecord::Start(start) = record else { unreachable!("made above") };
         let mut captured = captured_of(&start, self.tracked.store_folder.clone(), has_problems);
-        if let Some((folder, metadata)) = files {
+        if let (Some((folder, own_metadata)), Some(common)) = (files, &self.metadata) {
             let manifest = run_folder::Manifest::of(&start, self.store.config().store).encode();
-            if let Err(error) = run_folder::write(&*storage.at(&folder), &manifest, &metadata) {
+            if let Err(error) = run_folder::write(&*storage.at(&folder), &manifest, common.with(&own_metadata)) {
                 captured.warnings.push(format!("The run is captured, but its folder lacks its two files: {error}"));
                 captured.has_problems = true;
             }

@@ -354,6 +354,21 @@ pub struct Column {
 
 const ABSENT: u32 = u32::MAX;
 
+impl Values {
+    /// How many there are; one that is constant stands for any number.
+    fn len(&self) -> usize {
+        match self {
+            Self::Constant(_) => 1,
+            Self::Bools(values) => values.len(),
+            Self::Integers(values) | Self::Times(values) => values.len(),
+            Self::Doubles(values) => values.len(),
+            Self::Texts { ends, .. } | Self::Jsons { ends, .. } => ends.len(),
+            Self::Ids { bytes, width } => bytes.len() / width.max(&1),
+            Self::Dictionary { indices, .. } => indices.len(),
+        }
+    }
+}
+
 impl Column {
     /// Decodes a body. `present` rows of `rows` have a value; `runs` has the microseconds of the rows' ids.
     pub fn decode(
@@ -418,6 +433,21 @@ impl Column {
         })
     }
 
+    /// Whether a row has that text. No value is made for that.
+    pub fn has_text(&self, text: &str) -> bool {
+        match &self.values {
+            Values::Texts { bytes, ends } => {
+                (0..ends.len()).any(|place| item(bytes, ends, place) == Some(text.as_bytes()))
+            }
+            Values::Constant(value) => *value == *text,
+            Values::Dictionary { values, .. } => values.iter().any(|value| *value == *text),
+            _ => {
+                let rows = self.places.as_ref().map_or_else(|| self.values.len(), Vec::len);
+                (0..rows).any(|row| self.value(row).is_some_and(|value| *value == *text))
+            }
+        }
+    }
+
     /// Whether a row has a value.
     pub fn has(&self, row: usize) -> bool {
         self.places.as_ref().is_none_or(|places| places.get(row).is_some_and(|place| *place != ABSENT))
@@ -443,7 +473,16 @@ fn take_plain_texts(decoder: &mut Decoder<'_>, count: usize) -> DecodeResult<(Ve
 fn text_value(kind: Kind, bytes: &[u8]) -> DecodeResult<Value> {
     match kind {
         Kind::Json => serde_json::from_slice(bytes).map_err(|e| format!("not JSON: {e}")),
-        _ => str::from_utf8(bytes).map(Value::from).map_err(|_| "text that is not UTF-8".into()),
+        _ => str::from_utf8(bytes).map(Value::from).map_err(|_| NOT_UTF_8.into()),
+    }
+}
+
+const NOT_UTF_8: &str = "text that is not UTF-8";
+
+fn check_text(kind: Kind, bytes: &[u8]) -> DecodeResult<()> {
+    match kind {
+        Kind::Json => text_value(kind, bytes).map(drop),
+        _ => str::from_utf8(bytes).map(drop).map_err(|_| NOT_UTF_8.into()),
     }
 }
 
@@ -465,9 +504,7 @@ fn take_texts(decoder: &mut Decoder<'_>, kind: Kind, count: usize) -> DecodeResu
     match decoder.u8()? {
         PLAIN => {
             let (bytes, ends) = take_plain_texts(decoder, count)?;
-            let all =
-                (0..count).try_for_each(|n| text_value(kind, item(&bytes, &ends, n).unwrap_or_default()).map(drop));
-            all?;
+            (0..count).try_for_each(|n| check_text(kind, item(&bytes, &ends, n).unwrap_or_default()))?;
             Ok(if kind == Kind::Json { Values::Jsons { bytes, ends } } else { Values::Texts { bytes, ends } })
         }
         DICTIONARY => {

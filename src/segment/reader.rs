@@ -3,10 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use super::block::{self, ColumnEntry, run_microseconds};
+use super::bloom::{self, NameHash};
 use super::column::Column;
 use super::row::Row;
 use super::table::{self, FOOTER_BYTES, Source};
-use super::{BlockSummary, Chunk, EncodedBlock, FILE, HEADER_BYTES, Kind, MORE, bloom};
+use super::{BlockSummary, Chunk, EncodedBlock, FILE, HEADER_BYTES, Kind, MORE};
 use crate::error::{Error, Result};
 use crate::file_header::Header;
 use crate::id::{RunId, StoreId};
@@ -91,14 +92,14 @@ impl Segment {
         Ok(Block { segment: Arc::clone(self), summary, entries, columns, ids: OnceLock::new() })
     }
 
-    /// Whether a block may have a run of that name.
-    pub fn may_have_name(&self, block: &BlockSummary, name: &str) -> Result<bool> {
+    /// Whether a block may have a run of the name that is asked for.
+    pub fn may_have_name(&self, block: &BlockSummary, name: NameHash) -> Result<bool> {
         if block.filter_bytes == 0 {
             return Ok(false);
         }
         let filter = block.offset + block.directory.offset - block.filter_bytes;
-        let at = filter + bloom::group_of(name, block.filter_bytes);
-        Ok(bloom::may_have(name, &self.file.read_range(at, bloom::GROUP_BYTES)?))
+        let at = filter + name.place(block.filter_bytes);
+        Ok(name.may_be_in(&self.file.read_range(at, bloom::GROUP_BYTES)?))
     }
 
     /// The bytes of a block as they are, checked, to be copied into another segment.

@@ -95,8 +95,13 @@ pub trait Storage: Send + Sync {
 ///
 /// With `durable` it also survives a power cut once this returns.
 pub fn write_whole(storage: &dyn Storage, temporary: &str, path: &str, bytes: &[u8], durable: bool) -> Result<()> {
+    write_parts(storage, temporary, path, &[bytes], durable)
+}
+
+/// As [`write_whole`], for content that would have to be put together first.
+pub fn write_parts(storage: &dyn Storage, temporary: &str, path: &str, parts: &[&[u8]], durable: bool) -> Result<()> {
     let written = storage.create(temporary).and_then(|mut file| {
-        file.write(bytes)?;
+        parts.iter().try_for_each(|bytes| file.write(bytes))?;
         if durable { file.sync() } else { Ok(()) }
     });
     if let Err(error) = written.and_then(|()| storage.rename(temporary, path)) {

@@ -17,7 +17,7 @@ use super::run_join::{Run, join};
 use crate::error::{Error, Result};
 use crate::id::RunId;
 use crate::run_record::RunRecord;
-use crate::segment::{Block, Class, Row, Segment};
+use crate::segment::{Block, Class, NameHash, Row, Segment};
 
 /// So many blocks are kept for those who put one run together after the other.
 const CACHED_BLOCKS: usize = 8;
@@ -407,7 +407,7 @@ impl Runs {
     }
 
     /// Whether a block may have a run of that name.
-    pub fn may_have_name(&self, span: usize, name: &str) -> bool {
+    pub fn may_have_name(&self, span: usize, name: NameHash) -> bool {
         let Some(span) = self.spans.get(span) else { return false };
         let may = |place: &BlockRef| {
             let segment = self.segments.get(place.segment)?;

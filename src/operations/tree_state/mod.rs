@@ -5,13 +5,14 @@
 
 mod format;
 pub mod kept;
+mod look;
 pub mod stamp;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kept::Kept;
+use look::{decides_what_is_tracked, hash_of_names};
 use rayon::prelude::*;
 use stamp::{Below, Horizon, Kind};
 
@@ -23,13 +24,11 @@ use crate::snapshot::{EncodedTree, Entry, Node, encode_tree};
 use crate::storage::write_whole;
 use crate::store::{MergedPacks, PACK_ENDING, RecentVersions, STATES, Store, Writer};
 use crate::tracked_files::Selection;
-use crate::tracked_files::walk::{IGNORE_FILES, MANIFEST_PATH, is_never_tracked};
-use crate::tracked_path::{TrackedPath, name_bytes};
+use crate::tracked_files::walk::IGNORE_FILES;
+use crate::tracked_path::TrackedPath;
 
-/// From this many files on they are looked at by two threads: to start one takes as long as some hundred looks.
-const PARALLEL_FILES: usize = 192;
-/// So many files are looked at in a row by one of them.
-const FILES_AT_ONCE: usize = 32;
+pub use look::{Looked, TreeLook};
+
 /// From this many folders on they are listed by all cores.
 const PARALLEL_FOLDERS: usize = 128;
 
@@ -130,15 +129,6 @@ pub struct Summary {
     files: usize,
     has_structure: bool,
     stamps: u64,
-}
-
-/// What a look at a tree tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TreeLook {
-    /// The same files are tracked; these, by their place in [`TreeState::files`], have to be read.
-    Same(Vec<usize>),
-    /// Which files are tracked has to be found out again.
-    Walk,
 }
 
 /// Where the state of a tree, or of what an entry point uses, is kept.
@@ -272,47 +262,6 @@ impl TreeState {
     /// Whether keeping this in place of an earlier state is worth the write.
     pub fn is_worth_keeping(&self, before: Option<&Summary>) -> bool {
         before.is_none_or(|before| *before != self.summary())
-    }
-
-    /// Looks at a tree by stats. Stamps of folders that list as before are brought up to date on the way.
-    pub fn look(&mut self, root: &Path, horizon: Horizon) -> TreeLook {
-        self.look_beside(root, horizon, || ()).0
-    }
-
-    /// Looks at a tree by stats while this thread has something else to do, and then helps.
-    pub fn look_beside<T>(&mut self, root: &Path, horizon: Horizon, other: impl FnOnce() -> T) -> (TreeLook, T) {
-        let Some(structure) = &mut self.structure else { return (TreeLook::Walk, other()) };
-        let files = FilesLook { files: &self.files, root, horizon, next: AtomicUsize::new(0) };
-        let mut renewed = Vec::new();
-        let mut look_at_all = || {
-            let is_same =
-                Below::open(root).is_ok_and(|below| look_at_structure(structure, &below, root, horizon, &mut renewed));
-            (is_same, files.work())
-        };
-        let mut changed = Vec::new();
-        let is_same;
-        let given;
-        if files.files.len() < PARALLEL_FILES {
-            given = other();
-            (is_same, changed) = look_at_all();
-        } else {
-            (is_same, given) = std::thread::scope(|scope| {
-                // Where there is no thread to be had, nothing is known of the structure.
-                let looking = std::thread::Builder::new().spawn_scoped(scope, look_at_all);
-                let given = other();
-                changed = files.work();
-                let (is_same, theirs) = looking.ok().and_then(|looking| looking.join().ok()).unwrap_or_default();
-                changed.extend(theirs);
-                changed.sort_unstable();
-                (is_same, given)
-            });
-        }
-        if let Some(kept) = &mut self.kept {
-            kept.folders.extend(renewed);
-        }
-        let decides = |place: &usize| self.files.get(*place).is_some_and(|file| decides_what_is_tracked(&file.path));
-        let look = if is_same && !changed.iter().any(decides) { TreeLook::Same(changed) } else { TreeLook::Walk };
-        (look, given)
     }
 
     /// Looks at files, and at the names in folders, of which it is known that nothing else can have changed.
@@ -493,99 +442,4 @@ const FOLDER: u64 = 0;
 fn parent(path: &[u8]) -> Option<&[u8]> {
     let end = path.iter().rposition(|byte| *byte == b'/')?;
     path.get(..end)
-}
-
-/// Whether a change of a file can change which files are tracked.
-fn decides_what_is_tracked(path: &TrackedPath) -> bool {
-    let name = path.name();
-    IGNORE_FILES.iter().any(|rule| rule.as_bytes() == name)
-        || name == b"pyvenv.cfg"
-        || path.as_bytes() == b"metadata/manifest.json"
-        || path.as_bytes().strip_suffix(MANIFEST_PATH.as_bytes()).is_some_and(|rest| rest.ends_with(b"/"))
-}
-
-/// Files that are being looked at, by one thread or two.
-struct FilesLook<'f> {
-    files: &'f [FileState],
-    root: &'f Path,
-    horizon: Horizon,
-    /// The first that nobody looks at yet.
-    next: AtomicUsize,
-}
-
-impl FilesLook<'_> {
-    /// Looks at files until none is left; the places of those that have changed.
-    fn work(&self) -> Vec<usize> {
-        let mut changed = Vec::new();
-        let Ok(below) = Below::open(self.root) else {
-            // It cannot be looked at any more: then all have to be read.
-            return (self.next.swap(self.files.len(), Ordering::Relaxed)..self.files.len()).collect();
-        };
-        let is_same = |file: &FileState| {
-            let look = || below.look(file.path.as_bytes(), self.horizon).map(|look| look.stamp);
-            file.stamp.is_some() && look() == file.stamp
-        };
-        loop {
-            let first = self.next.fetch_add(FILES_AT_ONCE, Ordering::Relaxed);
-            let Some(left) = self.files.get(first..) else { return changed };
-            let files = left.iter().take(FILES_AT_ONCE).enumerate();
-            changed.extend(files.filter(|(_, file)| !is_same(file)).map(|(place, _)| first + place));
-            if left.len() <= FILES_AT_ONCE {
-                return changed;
-            }
-        }
-    }
-}
-
-/// Whether a walk would find the same files. The places of folders that have other stamps now go to `renewed`.
-fn look_at_structure(
-    structure: &mut Structure,
-    below: &Below,
-    root: &Path,
-    horizon: Horizon,
-    renewed: &mut Vec<usize>,
-) -> bool {
-    structure.conditions.iter().all(Condition::holds)
-        && structure.folders.iter_mut().enumerate().all(|(place, folder)| {
-            let path = folder.path.as_ref().map_or(&[][..], TrackedPath::as_bytes);
-            let Some(look) = below.look(path, horizon).filter(|look| look.kind == Kind::Folder) else { return false };
-            if folder.stamp == Some(look.stamp) {
-                return true;
-            }
-            let full = match &folder.path {
-                Some(path) => path.to_path().map(|path| root.join(path)),
-                None => Some(root.to_owned()),
-            };
-            // Editors that save by a rename change the folder's time, and no name.
-            let names = full.and_then(|full| hash_of_names(&full, |_| ()));
-            if folder.stamp != look.trusted() {
-                folder.stamp = look.trusted();
-                renewed.push(place);
-            }
-            names == Some(folder.names)
-        })
-}
-
-/// What a folder's names and their types hash to, in whatever order they are listed.
-fn hash_of_names(folder: &Path, mut each: impl FnMut(&[u8])) -> Option<u64> {
-    let mut sum = 0u64;
-    for entry in folder.read_dir().ok()? {
-        let entry = entry.ok()?;
-        let name = entry.file_name();
-        let name = name_bytes(&name)?;
-        if is_never_tracked(name) {
-            continue;
-        }
-        each(name);
-        let kind = match entry.file_type().ok()? {
-            kind if kind.is_file() => 1,
-            kind if kind.is_dir() => 2,
-            kind if kind.is_symlink() => 3,
-            _ => 4,
-        };
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&[kind]).update(name);
-        sum = sum.wrapping_add(ObjectId(*hasher.finalize().as_bytes()).key());
-    }
-    Some(sum)
 }

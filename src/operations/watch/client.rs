@@ -200,5 +200,5 @@ fn write_run_folder(store: &Store, start: &RunStart) -> Result<()> {
     let files = store.files_of(start.snapshot)?;
     let metadata = run_folder::metadata(start, store.config().store, &files.entries);
     let manifest = Manifest::of(start, store.config().store).encode();
-    run_folder::write(&*store.storage().at(Path::new(&folder.path)), &manifest, &metadata)
+    run_folder::write(&*store.storage().at(Path::new(&folder.path)), &manifest, run_folder::Metadata::whole(&metadata))
 }
