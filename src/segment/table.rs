@@ -17,8 +17,8 @@ pub const MAX_TABLE_BYTES: u64 = 64 << 20;
 /// A file whose records a segment has.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
-    /// Its name's 16 digits.
-    pub name: String,
+    /// The 16 hexadecimal digits that its name begins with.
+    pub number: u64,
     /// Whether it is a segment; else a journal.
     pub is_segment: bool,
     /// How much of it the segment has, from its beginning.
@@ -28,7 +28,14 @@ pub struct Source {
 impl Source {
     /// Its name with its ending, which is `journal_ending` for a journal.
     pub fn file_name(&self, journal_ending: &str) -> String {
-        format!("{}{}", self.name, if self.is_segment { super::SEGMENT_ENDING } else { journal_ending })
+        format!("{:016x}{}", self.number, if self.is_segment { super::SEGMENT_ENDING } else { journal_ending })
+    }
+
+    /// The number that a file's name without its ending stands for; other names than those of the store are none.
+    pub fn number_of(stem: &str) -> Option<u64> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let is_number = stem.len() == 16 && stem.bytes().all(is_digit);
+        if is_number { u64::from_str_radix(stem, 16).ok() } else { None }
     }
 }
 
@@ -54,7 +61,7 @@ pub fn encode(header: &[u8], table: &Table) -> Vec<u8> {
     let mut out = Vec::new();
     push_varint(&mut out, table.sources.len() as u64);
     for source in &table.sources {
-        out.extend(u64::from_str_radix(&source.name, 16).unwrap_or_default().to_be_bytes());
+        out.extend(source.number.to_be_bytes());
         out.push(u8::from(source.is_segment));
         push_varint(&mut out, source.bytes);
     }
@@ -108,13 +115,13 @@ pub fn decode(header: &[u8], table: &[u8], footer: &Footer) -> DecodeResult<Tabl
 }
 
 fn decode_source(decoder: &mut Decoder<'_>) -> DecodeResult<Source> {
-    let name = format!("{:016x}", u64::from_be_bytes(decoder.array()?));
+    let number = u64::from_be_bytes(decoder.array()?);
     let is_segment = match decoder.u8()? {
         0 => false,
         1 => true,
         other => return Err(format!("source {other} is unknown")),
     };
-    Ok(Source { name, is_segment, bytes: decoder.varint()? })
+    Ok(Source { number, is_segment, bytes: decoder.varint()? })
 }
 
 fn decode_block(decoder: &mut Decoder<'_>, offset: u64) -> DecodeResult<BlockSummary> {

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::file_header::{self, FileKind, Header};
 use crate::id::{ObjectId, StoreId, random_name};
 use crate::journal::{self, HEADER_BYTES, Item, decode_name};
-use crate::segment::Segment;
+use crate::segment::{Segment, Source};
 use crate::storage::{Storage, StoredFile, write_whole};
 
 /// Where the names in journals are kept, so that these need not be read for each run: a cache.
@@ -129,7 +129,7 @@ impl Store {
 }
 
 fn journal_number(name: &str) -> Option<u64> {
-    u64::from_str_radix(name.strip_suffix(JOURNAL_ENDING)?, 16).ok()
+    Source::number_of(name.strip_suffix(JOURNAL_ENDING)?)
 }
 
 /// Names as the store's files had them when they were last looked at.

@@ -302,7 +302,10 @@ impl Store {
             |source: &&Source| self.storage.length(&format!("{JOURNALS}/{}", source.file_name(JOURNAL_ENDING))).is_ok();
         let inherited: Vec<Source> = inherited.flat_map(|s| &s.sources).filter(still_there).cloned().collect();
         for source in inherited {
-            match sources.iter_mut().find(|known| known.name == source.name && known.is_segment == source.is_segment) {
+            match sources
+                .iter_mut()
+                .find(|known| known.number == source.number && known.is_segment == source.is_segment)
+            {
                 Some(known) => known.bytes = known.bytes.max(source.bytes),
                 None => sources.push(source),
             }
@@ -436,7 +439,8 @@ struct ReadGroup {
 
 fn source_of(name: &str, bytes: u64) -> Source {
     let is_segment = name.ends_with(SEGMENT_ENDING);
-    Source { name: name.chars().take(16).collect(), is_segment, bytes }
+    let stem = name.split('.').next().unwrap_or_default();
+    Source { number: Source::number_of(stem).unwrap_or_default(), is_segment, bytes }
 }
 
 /// The small segments of one tier, if they are enough: each tier has eight times the rows of the one before.

@@ -17,7 +17,7 @@ use crate::file_header::Header;
 use crate::id::{StoreId, random_name};
 use crate::journal::{self, HEADER_BYTES, Item, MAX_JOURNAL_BYTES, decode_record};
 use crate::run_record::RunRecord;
-use crate::segment::{SEGMENT_ENDING, Segment};
+use crate::segment::{SEGMENT_ENDING, Segment, Source};
 use crate::storage::{Storage, StoredFile};
 
 /// The file that a merge changes before it removes anything.
@@ -117,16 +117,16 @@ impl Store {
             }
         }
         let sources = || segments.iter().flat_map(|segment| &segment.sources);
-        let merged: HashSet<&str> = sources().filter(|s| s.is_segment).map(|s| s.name.as_str()).collect();
-        let mut journals: HashMap<&str, u64> = HashMap::new();
+        let merged: HashSet<u64> = sources().filter(|s| s.is_segment).map(|s| s.number).collect();
+        let mut journals: HashMap<u64, u64> = HashMap::new();
         for source in sources().filter(|source| !source.is_segment) {
-            let bytes = journals.entry(&source.name).or_default();
+            let bytes = journals.entry(source.number).or_default();
             *bytes = source.bytes.max(*bytes);
         }
         let (mut used, mut leftovers) = (Vec::new(), Vec::new());
         for segment in &segments {
             let stem = segment.name.strip_suffix(SEGMENT_ENDING).unwrap_or_default();
-            if merged.contains(stem) {
+            if Source::number_of(stem).is_some_and(|number| merged.contains(&number)) {
                 leftovers.push(StoredFile { name: segment.name.clone(), bytes: segment.bytes, stamp: 0 });
             } else {
                 used.push(Arc::clone(segment));
@@ -134,7 +134,7 @@ impl Store {
         }
         for file in files.into_iter().filter(|file| file.name.ends_with(JOURNAL_ENDING)) {
             let stem = file.name.strip_suffix(JOURNAL_ENDING).unwrap_or_default();
-            let merged_bytes = journals.get(stem).copied().unwrap_or(0);
+            let merged_bytes = Source::number_of(stem).and_then(|number| journals.get(&number).copied()).unwrap_or(0);
             if merged_bytes > 0 && file.bytes <= merged_bytes {
                 leftovers.push(file);
             } else {

@@ -635,5 +635,5 @@ fn the_worked_example_decodes() {
     let rows = blocks.flat_map(|block| block.rows(0..block.summary.rows, &mut |error| panic!("{error}")));
     let records: Vec<RunRecord> = rows.flat_map(Row::into_records).collect();
     assert_eq!(records, example_records());
-    assert_eq!(segment.sources[0].name, "9f86d081884c7d65");
+    assert_eq!(segment.sources[0].number, 0x9f86_d081_884c_7d65);
 }
