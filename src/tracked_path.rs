@@ -29,20 +29,24 @@ pub fn is_valid_name(name: &[u8]) -> bool {
 
 /// Whether all names between the slashes are valid, in one pass: each capture reads the path of every file.
 fn is_valid_path(path: &[u8]) -> bool {
-    let is_valid = |length: usize, dots: usize| length > 0 && length <= MAX_NAME_BYTES && (length > 2 || dots < length);
-    let (mut length, mut dots) = (0usize, 0usize);
-    for byte in path {
-        match byte {
-            0 => return false,
-            b'/' if is_valid(length, dots) => (length, dots) = (0, 0),
-            b'/' => return false,
-            byte => {
-                length += 1;
-                dots += usize::from(*byte == b'.');
+    let is_valid = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && name.len() <= MAX_NAME_BYTES;
+    let mut start = 0;
+    for (place, byte) in path.iter().enumerate() {
+        // Neither letters nor digits come before the slash.
+        if *byte > b'/' {
+            continue;
+        }
+        if *byte == 0 {
+            return false;
+        }
+        if *byte == b'/' {
+            if !path.get(start..place).is_some_and(is_valid) {
+                return false;
             }
+            start = place + 1;
         }
     }
-    is_valid(length, dots)
+    path.get(start..).is_some_and(is_valid)
 }
 
 impl TrackedPath {

@@ -117,6 +117,60 @@ fn a_change_is_noted_behind_what_is_kept() {
     assert_restorable(&store, back.snapshot, &project.root());
 }
 
+/// From some hundred files on a second thread takes the writer's place, and helps to look.
+#[test]
+fn what_two_threads_see_is_all_that_has_changed() {
+    let project = Project::with_code();
+    let store = project.beside("store");
+    let module = |number: u32| format!("package{}/module{number}.py", number % 7);
+    for number in 0..300 {
+        project.write(&module(number), format!("NUMBER = {number}\n"));
+    }
+    time_passes();
+    let first = capture_into(&store, &project.root());
+    let fresh = |number: u32| capture_into(&project.beside(&format!("fresh{number}")), &project.root()).snapshot;
+    for (round, edited) in [&[0u32][..], &[299], &[31, 32, 33], &[5, 95, 191, 192, 290]].into_iter().enumerate() {
+        for number in edited {
+            project.write(&module(*number), format!("NUMBER = {}\n", 1000 + round));
+        }
+        assert_eq!(capture_into(&store, &project.root()).snapshot, fresh(round as u32), "{edited:?}");
+    }
+    fs::remove_file(project.path(&module(150))).expect("removed");
+    project.write("package3/more.py", "MORE = 1\n");
+    assert_eq!(capture_into(&store, &project.root()).snapshot, fresh(10));
+    // A name that is taken is noticed beside the look, and costs nothing.
+    let named = CaptureOptions { name: Some("one".into()), ..CaptureOptions::new(Target::Tree(project.root())) };
+    let open = Store::init(&store).expect("a store").0;
+    capture(&open, &named, &()).expect("captured");
+    let taken = capture(&open, &named, &()).expect_err("taken");
+    assert!(taken.to_string().contains("one"), "{taken}");
+    assert_ne!(capture_into(&store, &project.root()).snapshot, first.snapshot);
+}
+
+/// An editor's file that came and went has changed the time of a folder: that its names are the same is found out once.
+#[test]
+fn a_folder_that_lists_as_before_is_listed_once() {
+    for files in [3, 300] {
+        let project = Project::with_code();
+        let store = project.beside("store");
+        for number in 0..files {
+            project.write(&format!("package/module{number}.py"), format!("NUMBER = {number}\n"));
+        }
+        time_passes();
+        capture_into(&store, &project.root());
+        let kept = || fs::read(state_of(&store)).expect("there");
+        let before = kept();
+        project.write("package/module1.py~", "NUMBER = 1\n");
+        fs::remove_file(project.path("package/module1.py~")).expect("removed");
+        time_passes();
+        capture_into(&store, &project.root());
+        let noted = kept();
+        assert_ne!(noted, before, "{files} files: it will be found out again");
+        capture_into(&store, &project.root());
+        assert_eq!(kept(), noted, "{files} files: something was found out again");
+    }
+}
+
 #[test]
 fn new_content_is_stored_without_a_look_into_packs() {
     let project = Project::with_code();

@@ -241,3 +241,61 @@ pub(super) fn hash_of_names(folder: &Path, mut each: impl FnMut(&[u8])) -> Optio
     }
     Some(sum)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{FolderState, Taken};
+    use super::*;
+    use crate::store::RecentVersions;
+
+    #[test]
+    fn what_either_thread_has_seen_counts() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let horizon = Horizon::now(folder.path());
+        let below = Below::open(folder.path()).expect("there");
+        let file = |number: usize| {
+            let name = format!("{number:03}.py");
+            std::fs::write(folder.path().join(&name), name.as_bytes()).expect("written");
+            let stamp = below.look(name.as_bytes(), horizon).map(|look| look.stamp);
+            let path = TrackedPath::from_bytes(name).expect("valid");
+            FileState { path, stamp, taken: Taken::Secret, warnings: Vec::new() }
+        };
+        let mut state = TreeState {
+            generation: 0,
+            packs: Vec::new(),
+            snapshot: ObjectId::of(b""),
+            files: (0..100).map(file).collect(),
+            trees: Vec::new(),
+            structure: None,
+            recent: RecentVersions::default(),
+            kept: None,
+        };
+        let names = hash_of_names(folder.path(), |_| ()).expect("lists");
+        state.structure =
+            Some(Structure { folders: vec![FolderState { path: None, stamp: None, names }], ..Structure::default() });
+        for number in [3, 40, 99] {
+            std::fs::write(folder.path().join(format!("{number:03}.py")), "edited").expect("written");
+        }
+        let changed = TreeLook::Same(vec![3, 40, 99]);
+        // All by the one, all by the other, and some by each.
+        let looking = Looking::new(folder.path(), horizon);
+        let theirs = looking.help(&state);
+        let seen = looking.look(&state).joined(Some(theirs));
+        assert_eq!(state.note(seen), changed);
+        let looking = Looking::new(folder.path(), horizon);
+        let seen = looking.look(&state);
+        let theirs = looking.help(&state);
+        assert_eq!(
+            (state.note(seen.joined(Some(theirs))), state.look(folder.path(), horizon)),
+            (changed.clone(), changed.clone())
+        );
+        let looking = Looking::new(folder.path(), horizon);
+        looking.next.store(64, Ordering::Relaxed);
+        let later = looking.look(&state);
+        looking.next.store(0, Ordering::Relaxed);
+        state.files.truncate(64);
+        let earlier = looking.help(&state);
+        assert_eq!((&later.changed[..], &earlier[..]), (&[99][..], &[3, 40][..]));
+        assert_eq!(later.joined(Some(earlier)).changed, [3, 40, 99]);
+    }
+}
