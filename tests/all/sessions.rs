@@ -13,7 +13,7 @@ use runsnap::operations::gc::{GcOptions, gc};
 use runsnap::operations::session::{RunOptions, Session, SessionOptions};
 use runsnap::store::Store;
 
-use crate::support::{Project, tree};
+use crate::support::{Project, bytes_read, tree};
 
 /// Names the task of a process that this binary starts of itself.
 const CAPTURER: &str = "RUNSNAP_TEST_SESSION";
@@ -102,6 +102,32 @@ fn what_gc_removes_under_a_session_is_stored_again() {
     drop(session);
     assert_eq!(project.restored("second"), tree(&project.root()));
     project.run(["verify", "--read-data"]).expect(0);
+}
+
+/// Of many sessions at once, those would get nowhere that read what the others have just recorded.
+#[test]
+fn who_has_a_state_reads_no_records_of_others() {
+    let project = Project::with_code();
+    let mut session = open(&project.store(), &project.root());
+    let first = session.capture(&RunOptions::default()).expect("captured");
+    // In the journal of another session, and not indexed, are far more bytes than the project has.
+    let other = Project::with_code();
+    let mut others = open(&project.store(), &other.root());
+    for _ in 0..3000 {
+        others.capture(&RunOptions::default()).expect("captured");
+    }
+    let journals = std::fs::read_dir(project.store().join("runs")).expect("lists");
+    let recorded: u64 = journals.map(|file| file.and_then(|file| file.metadata()).expect("there").len()).sum();
+    // The packs are others now: the session has to find out anew what is stored.
+    let store = Store::open(&project.store()).expect("opens");
+    session.flush().expect("flushed");
+    gc(&store, GcOptions { dry_run: false, patience: Duration::ZERO }, &()).expect("collected");
+    project.write("momentum/signal.py", "WINDOW = 3\n");
+    let before = bytes_read();
+    let second = session.capture(&RunOptions::default()).expect("captured");
+    let read = bytes_read() - before;
+    assert_ne!(second.snapshot, first.snapshot);
+    assert!(read < recorded / 2, "{read} bytes were read where {recorded} are in journals");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use runsnap::operations::gc::{GcOptions, gc};
 use runsnap::operations::session::{RunOptions, Session, SessionOptions};
 use runsnap::store::Store;
 
-use crate::support::{Project, tree};
+use crate::support::{Project, bytes_read, tree};
 
 /// Longer than any tick of a clock that files are stamped by: what has been still for that long is believed.
 const SETTLED: Duration = Duration::from_millis(25);
@@ -27,13 +27,6 @@ fn time_passes() {
 fn capture_into(store: &Path, root: &Path) -> Captured {
     let store = Store::init(store).expect("a store").0;
     capture(&store, &CaptureOptions::new(Target::Tree(root.to_owned())), &()).expect("captured")
-}
-
-/// The bytes that this thread has read from files so far.
-fn bytes_read() -> u64 {
-    let text = fs::read_to_string("/proc/thread-self/io").expect("Linux tells");
-    let line = text.lines().find_map(|line| line.strip_prefix("rchar: ")).expect("it has that");
-    line.parse().expect("a number")
 }
 
 #[test]
@@ -124,18 +117,18 @@ fn what_two_threads_see_is_all_that_has_changed() {
     let store = project.beside("store");
     let module = |number: u32| format!("package{}/module{number}.py", number % 7);
     for number in 0..300 {
-        project.write(&module(number), format!("NUMBER = {number}\n"));
+        project.write(module(number), format!("NUMBER = {number}\n"));
     }
     time_passes();
     let first = capture_into(&store, &project.root());
     let fresh = |number: u32| capture_into(&project.beside(&format!("fresh{number}")), &project.root()).snapshot;
     for (round, edited) in [&[0u32][..], &[299], &[31, 32, 33], &[5, 95, 191, 192, 290]].into_iter().enumerate() {
         for number in edited {
-            project.write(&module(*number), format!("NUMBER = {}\n", 1000 + round));
+            project.write(module(*number), format!("NUMBER = {}\n", 1000 + round));
         }
         assert_eq!(capture_into(&store, &project.root()).snapshot, fresh(round as u32), "{edited:?}");
     }
-    fs::remove_file(project.path(&module(150))).expect("removed");
+    fs::remove_file(project.path(module(150))).expect("removed");
     project.write("package3/more.py", "MORE = 1\n");
     assert_eq!(capture_into(&store, &project.root()).snapshot, fresh(10));
     // A name that is taken is noticed beside the look, and costs nothing.
@@ -154,7 +147,7 @@ fn a_folder_that_lists_as_before_is_listed_once() {
         let project = Project::with_code();
         let store = project.beside("store");
         for number in 0..files {
-            project.write(&format!("package/module{number}.py"), format!("NUMBER = {number}\n"));
+            project.write(format!("package/module{number}.py"), format!("NUMBER = {number}\n"));
         }
         time_passes();
         capture_into(&store, &project.root());
