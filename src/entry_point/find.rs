@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::python::command_line::{Program as Command, PythonCommand};
 use crate::python::flags::Flags;
 use crate::python::import_system::listing::is_runnable_archive;
-use crate::python::import_system::{Finder, Found, Module, normalised};
+use crate::python::import_system::{Finder, Found, normalised};
 use crate::python::interpreter::{self, Choice, Interpreter};
 use crate::python::variables::Variables;
 use crate::store::location::{marked_root, project_root};
@@ -294,7 +294,7 @@ fn find_module(start: &mut Start, name: &str) -> Result<()> {
     let mut finder = Finder::new(&start.interpreter, &start.root, &start.search_path, Vec::new());
     let mut full = name.to_owned();
     let found = match finder.find(name) {
-        Found::Module(Module { folders, .. }) if !folders.is_empty() => {
+        Found::Module(module) if !module.folders.is_empty() => {
             full = format!("{name}.__main__");
             finder.find(&full)
         }
@@ -306,9 +306,9 @@ fn find_module(start: &mut Start, name: &str) -> Result<()> {
     };
     match found {
         Found::Module(module) => {
-            let file = module.file.canonicalize().unwrap_or(module.file);
+            let file = module.file.canonicalize().unwrap_or_else(|_| module.file.clone());
             // Of a project without a marker, the folder that the top-level package is in.
-            let base = module.base.canonicalize().unwrap_or(module.base);
+            let base = module.base.canonicalize().unwrap_or_else(|_| module.base.clone());
             start.root = file.parent().and_then(marked_root).unwrap_or(base);
             start.file = Some(file.clone());
             start.started = Started::Module(full, file);

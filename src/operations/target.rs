@@ -1,6 +1,7 @@
 //! What is to be captured, and what follows from that: the project's root, and how its files are found.
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use super::tree_state::stamp::{Horizon, of_metadata};
@@ -11,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::run_record::{DataFile, LeftOut, Project, TrackedBy};
 use crate::store::location::project_of;
 use crate::store::{Files, Store};
-use crate::tracked_files::imports::{self, Analysis, Certainty};
+use crate::tracked_files::imports::{self, Analysis, Certainty, Seen};
 use crate::tracked_files::walk::{IgnoreRules, walk};
 use crate::tracked_files::{Selection, strategy_yaml};
 use crate::tracked_path::TrackedPath;
@@ -155,7 +156,14 @@ impl Choice {
             caches: program.caches.as_deref(),
             stamp: {
                 let horizon = Horizon::now(&start.root);
-                Box::new(move |path| of_metadata(&path.metadata().ok()?, horizon).trusted())
+                Box::new(move |path| {
+                    // One look is enough for all but links.
+                    let own = path.symlink_metadata().ok();
+                    let is_plain = own.as_ref().is_some_and(Metadata::is_file);
+                    let followed = own.filter(|own| !own.is_symlink()).or_else(|| path.metadata().ok());
+                    let stamp = followed.and_then(|metadata| of_metadata(&metadata, horizon).trusted());
+                    Seen { stamp, is_plain }
+                })
             },
         };
         let analysis = imports::analyse(start, options);

@@ -17,7 +17,7 @@ mod site;
 #[cfg(all(test, unix))]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -25,6 +25,7 @@ use std::time::SystemTime;
 use answer::{Answer, Reach};
 use cache::{Cache, Stamp, file_name};
 use environment::Environment;
+use foldhash::HashSet;
 
 use crate::error::{Error, Result};
 use crate::python::flags::Flags;
