@@ -299,11 +299,10 @@ fn with_resolved(paths: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
 /// The bytes of a file; `None` where it cannot be read, or is longer than anything of its kind.
 fn read_limited(path: &Path, most: u64) -> Option<Vec<u8>> {
     // Looked at first: a pipe or a device would be waited for, or read for ever.
-    if !path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() <= most) {
-        return None;
-    }
+    let metadata = path.metadata().ok().filter(|metadata| metadata.is_file() && metadata.len() <= most)?;
     let file = std::fs::File::open(path).ok()?;
-    let mut bytes = Vec::new();
+    // One more than there is: the end is seen without another read.
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).ok()?.saturating_add(1));
     file.take(most).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }
