@@ -331,11 +331,13 @@ fn find_module(start: &mut Start, name: &str) -> Result<()> {
 /// A script that is installed, such as a package's command, is no part of the project.
 fn leave_installed(start: &mut Start) {
     let Some(file) = start.file.clone() else { return };
-    let is_local_root = marked_root(file.parent().unwrap_or(&file)).is_some();
     let is_command = start.kind == EntryPointKind::Script
         && start.found_by == FoundBy::Process
         && file.starts_with(start.interpreter.prefix.join("bin"));
-    if is_command || start.interpreter.is_installed(&file, is_local_root.then_some(start.root.as_path())).is_some() {
+    // Where a project is marked it is nobody's but the user's, wherever it lies.
+    let is_marked = || marked_root(file.parent().unwrap_or(&file)).is_some();
+    let is_installed = |root: Option<&Path>| start.interpreter.is_installed(&file, root).is_some();
+    if is_command || is_installed(None) && (!is_marked() || is_installed(Some(start.root.as_path()))) {
         start.warnings.push(format!("{} is installed, and no part of the project", file.display()));
         start.launcher = start.launcher.take().or_else(|| Some(file.file_name()?.to_str()?.to_owned()));
         (start.started, start.file, start.confidence) = (Started::Nothing, None, 0.0);

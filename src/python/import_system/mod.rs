@@ -4,6 +4,8 @@
 //! extension module, a source, bytecode, and last a folder without `__init__`, which is a part of a namespace package.
 
 pub mod listing;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::path::{Component, Path, PathBuf};

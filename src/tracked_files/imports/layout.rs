@@ -169,7 +169,14 @@ mod tests {
         symlink("round.py", root.join("round.py")).expect("linked");
         let mut layout = Layout::new(&root);
         layout.label([base.join("shared"), root.clone()]);
-        let mut place = |path: &str, found_by: &str| layout.place(&base.join(path), &base.join(found_by), false);
+        // Whether it is said that a file is none of its links changes nothing.
+        let mut place = |path: &str, found_by: &str| {
+            let place = layout.place(&base.join(path), &base.join(found_by), false);
+            if base.join(path).symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
+                assert_eq!(layout.place(&base.join(path), &base.join(found_by), true), place, "{path}");
+            }
+            place
+        };
         let told = |placed: &Placed| {
             let links: Vec<String> = placed.links.iter().map(|(link, _)| link.to_string()).collect();
             (placed.tracked.to_string(), placed.disk.strip_prefix(&base).expect("below").display().to_string(), links)
