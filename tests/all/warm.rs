@@ -148,4 +148,5 @@ fn nothing_stands_below_a_link() {
     let (text, _) = warm.detect(false);
     let below = "  real/helper.py  (import, line 2)\n    other.py  (import, line 1)\n";
     assert!(text.contains("  helper.py  (import, line 2)\n") && text.contains(below), "{text}");
+    assert_eq!(text.matches("other.py").count(), 1, "{text}");
 }
