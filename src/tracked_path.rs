@@ -146,7 +146,12 @@ pub fn name_bytes(name: &std::ffi::OsStr) -> Option<&[u8]> {
 impl fmt::Display for TrackedPath {
     /// For people: bytes that are not UTF-8 become U+FFFD, control characters are escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in String::from_utf8_lossy(&self.0).chars() {
+        let text = String::from_utf8_lossy(&self.0);
+        // So are nearly all.
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return f.write_str(&text);
+        }
+        for c in text.chars() {
             if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
         }
         Ok(())

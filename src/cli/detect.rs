@@ -1,6 +1,6 @@
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use foldhash::{HashMap, HashSet};
 use runsnap::Result;
 use runsnap::operations::detect::{Choice, Detected, detect};
 use runsnap::store::OUTSIDE_FOLDER;
@@ -34,7 +34,10 @@ pub fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
     } else {
         print(&text(&detected))?;
     }
-    Ok(Outcome::problems_if(selection.is_some_and(|selection| selection.has_problems)))
+    let outcome = Outcome::problems_if(selection.is_some_and(|selection| selection.has_problems));
+    // The process ends: to take it all apart first is lost time.
+    std::mem::forget(detected);
+    Ok(outcome)
 }
 
 /// All that is known, as JSON.
@@ -162,28 +165,33 @@ fn text(detected: &Detected) -> String {
     let Some(Choice { selection, analysis }) = &detected.choice else { return out };
     out.push('\n');
     // Each file below what brought it in; those of strategy.yaml that nothing brings in come first.
-    let mut below: BTreeMap<Option<&Path>, Vec<(&TrackedPath, Option<&UsedFile>)>> = BTreeMap::new();
-    let known: BTreeMap<&Path, ()> =
-        selection.files.keys().filter_map(|p| analysis.files.get(p)).map(|file| (file.found.as_path(), ())).collect();
-    for path in selection.files.keys() {
-        let used = analysis.files.get(path);
+    let files: Vec<(&TrackedPath, Option<&UsedFile>)> =
+        selection.files.keys().map(|path| (path, analysis.files.get(path))).collect();
+    let known: HashSet<&Path> = files.iter().filter_map(|(_, used)| Some(used.as_ref()?.found.as_path())).collect();
+    let mut below: HashMap<Option<&Path>, Vec<(&TrackedPath, Option<&UsedFile>)>> = HashMap::default();
+    for (path, used) in files {
         let by = used.and_then(|file| file.reason.by.as_ref()).and_then(|by| by.file.as_deref());
-        let by = by.filter(|by| known.contains_key(by) && used.is_none_or(|used| used.found != **by));
+        let by = by.filter(|by| known.contains(by) && used.is_none_or(|used| used.found != **by));
         below.entry(by).or_default().push((path, used));
+    }
+    for files in below.values_mut() {
+        files
+            .sort_by_key(|(path, used)| (used.map(|used| used.reason.by.as_ref().map(|by| (by.cell, by.line))), *path));
     }
     let mut waiting: Vec<(usize, &TrackedPath, Option<&UsedFile>)> = Vec::new();
     let push = |waiting: &mut Vec<(usize, _, _)>, depth: usize, by: Option<&Path>| {
-        let mut files = below.get(&by).cloned().unwrap_or_default();
-        files
-            .sort_by_key(|(path, used)| (used.map(|used| used.reason.by.as_ref().map(|by| (by.cell, by.line))), *path));
-        waiting.extend(files.into_iter().rev().map(|(path, used)| (depth, path, used)));
+        let files = below.get(&by).into_iter().flatten().rev();
+        waiting.extend(files.map(|(path, used)| (depth, *path, *used)));
     };
     push(&mut waiting, 0, None);
     while let Some((depth, path, used)) = waiting.pop() {
-        out += &format!("{}{path}{}\n", "  ".repeat(depth), used.map(|used| why(&used.reason)).unwrap_or_default());
+        out.extend(std::iter::repeat_n("  ", depth));
+        out += &path.to_string();
+        out += &used.map(|used| why(&used.reason)).unwrap_or_default();
+        out.push('\n');
         // Links stand before what they lead to, and nothing stands below them.
         if let Some(used) = used
-            && !used.disk.is_symlink()
+            && !used.is_link
         {
             push(&mut waiting, depth + 1, Some(&used.found));
         }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::python::command_line::{Program as Command, PythonCommand};
 use crate::python::flags::Flags;
 use crate::python::import_system::listing::is_runnable_archive;
-use crate::python::import_system::{Finder, Found, Module, normalised};
+use crate::python::import_system::{Finder, Found, normalised};
 use crate::python::interpreter::{self, Choice, Interpreter};
 use crate::python::variables::Variables;
 use crate::store::location::{marked_root, project_root};
@@ -294,7 +294,7 @@ fn find_module(start: &mut Start, name: &str) -> Result<()> {
     let mut finder = Finder::new(&start.interpreter, &start.root, &start.search_path, Vec::new());
     let mut full = name.to_owned();
     let found = match finder.find(name) {
-        Found::Module(Module { folders, .. }) if !folders.is_empty() => {
+        Found::Module(module) if !module.folders.is_empty() => {
             full = format!("{name}.__main__");
             finder.find(&full)
         }
@@ -306,9 +306,9 @@ fn find_module(start: &mut Start, name: &str) -> Result<()> {
     };
     match found {
         Found::Module(module) => {
-            let file = module.file.canonicalize().unwrap_or(module.file);
+            let file = module.file.canonicalize().unwrap_or_else(|_| module.file.clone());
             // Of a project without a marker, the folder that the top-level package is in.
-            let base = module.base.canonicalize().unwrap_or(module.base);
+            let base = module.base.canonicalize().unwrap_or_else(|_| module.base.clone());
             start.root = file.parent().and_then(marked_root).unwrap_or(base);
             start.file = Some(file.clone());
             start.started = Started::Module(full, file);
@@ -331,11 +331,13 @@ fn find_module(start: &mut Start, name: &str) -> Result<()> {
 /// A script that is installed, such as a package's command, is no part of the project.
 fn leave_installed(start: &mut Start) {
     let Some(file) = start.file.clone() else { return };
-    let is_local_root = marked_root(file.parent().unwrap_or(&file)).is_some();
     let is_command = start.kind == EntryPointKind::Script
         && start.found_by == FoundBy::Process
         && file.starts_with(start.interpreter.prefix.join("bin"));
-    if is_command || start.interpreter.is_installed(&file, is_local_root.then_some(start.root.as_path())).is_some() {
+    // Where a project is marked it is nobody's but the user's, wherever it lies.
+    let is_marked = || marked_root(file.parent().unwrap_or(&file)).is_some();
+    let is_installed = |root: Option<&Path>| start.interpreter.is_installed(&file, root).is_some();
+    if is_command || is_installed(None) && (!is_marked() || is_installed(Some(start.root.as_path()))) {
         start.warnings.push(format!("{} is installed, and no part of the project", file.display()));
         start.launcher = start.launcher.take().or_else(|| Some(file.file_name()?.to_str()?.to_owned()));
         (start.started, start.file, start.confidence) = (Started::Nothing, None, 0.0);

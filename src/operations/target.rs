@@ -1,6 +1,7 @@
 //! What is to be captured, and what follows from that: the project's root, and how its files are found.
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use super::tree_state::stamp::{Horizon, of_metadata};
@@ -11,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::run_record::{DataFile, LeftOut, Project, TrackedBy};
 use crate::store::location::project_of;
 use crate::store::{Files, Store};
-use crate::tracked_files::imports::{self, Analysis, Certainty};
+use crate::tracked_files::imports::{self, Analysis, Certainty, Seen};
 use crate::tracked_files::walk::{IgnoreRules, walk};
 use crate::tracked_files::{Selection, strategy_yaml};
 use crate::tracked_path::TrackedPath;
@@ -155,7 +156,7 @@ impl Choice {
             caches: program.caches.as_deref(),
             stamp: {
                 let horizon = Horizon::now(&start.root);
-                Box::new(move |path| of_metadata(&path.metadata().ok()?, horizon).trusted())
+                Box::new(move |path| seen(path, horizon))
             },
         };
         let analysis = imports::analyse(start, options);
@@ -169,6 +170,15 @@ impl Choice {
         selection.has_problems |= has_bad_list;
         Self { selection, analysis }
     }
+}
+
+/// Looks at a source. Once is enough for all but links.
+fn seen(path: &Path, horizon: Horizon) -> Seen {
+    let own = path.symlink_metadata().ok();
+    let is_plain = own.as_ref().is_some_and(Metadata::is_file);
+    let followed = own.filter(|own| !own.is_symlink()).or_else(|| path.metadata().ok());
+    let stamp = followed.and_then(|metadata| of_metadata(&metadata, horizon).trusted());
+    Seen { stamp, is_plain }
 }
 
 /// The files that a program uses.
@@ -233,5 +243,43 @@ fn some_of(names: &[&str]) -> String {
     match names.len().saturating_sub(MAX_NAMES) {
         0 => shown,
         more => format!("{shown} and {more} more"),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn a_link_is_known_by_what_it_leads_to() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let write = |text: &str, hours: u64| {
+            fs::write(path("file.py"), text).expect("written");
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(hours * 3_600);
+            let file = fs::File::options().write(true).open(path("file.py")).expect("there");
+            file.set_modified(time).expect("a time is set");
+        };
+        write("import a", 1);
+        symlink("file.py", path("link.py")).expect("linked");
+        symlink("nowhere", path("broken.py")).expect("linked");
+        std::thread::sleep(Duration::from_millis(50));
+        let look = |name: &str| seen(&path(name), Horizon::now(folder.path()));
+        let (file, link) = (look("file.py"), look("link.py"));
+        assert!(file.is_plain && file.stamp.is_some());
+        assert_eq!(link, Seen { is_plain: false, ..file });
+        for name in ["broken.py", "gone.py"] {
+            assert_eq!(look(name), Seen::default(), "{name}");
+        }
+        assert!(!look("").is_plain, "a folder");
+        write("import b", 1);
+        std::thread::sleep(Duration::from_millis(50));
+        let changed = look("link.py");
+        assert!(changed.stamp.is_some() && changed.stamp != link.stamp, "of the same length and time");
+        assert_eq!(changed.stamp, look("file.py").stamp);
     }
 }

@@ -26,4 +26,5 @@ mod segments;
 mod sessions;
 mod states;
 mod support;
+mod warm;
 mod watch;

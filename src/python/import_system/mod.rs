@@ -4,11 +4,14 @@
 //! extension module, a source, bytecode, and last a folder without `__init__`, which is a part of a namespace package.
 
 pub mod listing;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
+
+use foldhash::HashMap;
 
 use crate::python::interpreter::{Interpreter, Place};
 use listing::{Kind, Listing, Listings};
@@ -56,7 +59,7 @@ pub struct Module {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// A local module.
-    Module(Module),
+    Module(Rc<Module>),
     /// A namespace package: it has no file. Its folders, each with the folder of the search path that it was found by.
     Namespace(Vec<(PathBuf, PathBuf)>),
     /// Part of the standard library, or an installed package.
@@ -73,8 +76,18 @@ struct Searched {
 }
 
 enum Hit {
-    Module(Module),
+    /// A module, and whether its file belongs to the standard library or to what is installed.
+    Module(Module, bool),
     Portion(PathBuf),
+}
+
+/// A folder that was looked into.
+#[derive(Debug, Clone)]
+struct Seen {
+    /// The names in it; `None` where there is no such folder.
+    listing: Option<Rc<Listing>>,
+    /// Whether it belongs to the standard library or to what is installed.
+    is_installed: bool,
 }
 
 /// Finds modules by their dotted names.
@@ -85,6 +98,7 @@ pub struct Finder<'i> {
     /// Folders that the interpreter does not search, in which modules are looked for that are nowhere else.
     fallback: Vec<PathBuf>,
     listings: Rc<RefCell<Listings>>,
+    seen: RefCell<HashMap<PathBuf, Seen>>,
     found: HashMap<String, Found>,
     /// Whether folders have been added since something was missing.
     is_changed: bool,
@@ -99,7 +113,8 @@ impl<'i> Finder<'i> {
             search: Vec::new(),
             fallback,
             listings: Rc::default(),
-            found: HashMap::new(),
+            seen: RefCell::default(),
+            found: HashMap::default(),
             is_changed: false,
         };
         for folder in first.iter().chain(&interpreter.search_path) {
@@ -111,6 +126,12 @@ impl<'i> Finder<'i> {
         finder
     }
 
+    /// Finds what is found before the program starts, which has other folders first.
+    pub fn before_start(&self, first: &[PathBuf]) -> Self {
+        let finder = Self::new(self.interpreter, &self.root, first, Vec::new());
+        Self { listings: Rc::clone(&self.listings), ..finder }
+    }
+
     /// Finds what a program finds that this one starts: its own folder is searched first.
     pub fn of_started(&self, folder: &Path) -> Self {
         let mut finder = Self {
@@ -119,7 +140,8 @@ impl<'i> Finder<'i> {
             search: self.search.clone(),
             fallback: self.fallback.clone(),
             listings: Rc::clone(&self.listings),
-            found: HashMap::new(),
+            seen: RefCell::default(),
+            found: HashMap::default(),
             is_changed: false,
         };
         finder.search.retain(|known| known.folder != folder);
@@ -166,7 +188,7 @@ impl<'i> Finder<'i> {
         if let Some(Found::Module(module)) = self.found.get_mut(package)
             && !module.folders.iter().any(|known| known == folder)
         {
-            module.folders.push(folder.to_owned());
+            Rc::make_mut(module).folders.push(folder.to_owned());
             self.is_changed = true;
         }
     }
@@ -222,11 +244,13 @@ impl<'i> Finder<'i> {
             Some((parent, last)) => match self.find(parent) {
                 Found::Module(package) if package.folders.is_empty() => Found::Missing,
                 Found::Module(package) => {
-                    let base = package.base.clone();
-                    let folders = package.folders.iter().map(|folder| (folder.clone(), base.clone())).collect();
+                    let folders = package.folders.iter().map(|folder| (folder.as_path(), package.base.as_path()));
                     self.find_below(last, folders, package.is_assumed)
                 }
-                Found::Namespace(folders) => self.find_below(last, folders, false),
+                Found::Namespace(folders) => {
+                    let folders = folders.iter().map(|(folder, base)| (folder.as_path(), base.as_path()));
+                    self.find_below(last, folders, false)
+                }
                 other => other,
             },
         };
@@ -248,7 +272,7 @@ impl<'i> Finder<'i> {
     /// The modules and packages directly in a package, by name.
     pub fn submodules(&mut self, package: &str) -> Vec<String> {
         let folders: Vec<PathBuf> = match self.find(package) {
-            Found::Module(module) => module.folders,
+            Found::Module(module) => module.folders.clone(),
             Found::Namespace(folders) => folders.into_iter().map(|(folder, _)| folder).collect(),
             _ => Vec::new(),
         };
@@ -256,7 +280,6 @@ impl<'i> Finder<'i> {
         for folder in folders {
             let Some(listing) = self.listings.borrow_mut().of(&folder) else { continue };
             for (name, kind) in listing.names() {
-                let Some(name) = name.to_str() else { continue };
                 let module = match kind {
                     Kind::File => self.suffixes().find_map(|(suffix, _)| name.strip_suffix(suffix)).map(str::to_owned),
                     Kind::Folder => Some(name.to_owned()).filter(|name| {
@@ -280,7 +303,7 @@ impl<'i> Finder<'i> {
             Found::Module(module) if module.folders.is_empty() => {
                 module.file.parent().map(Path::to_owned).into_iter().collect()
             }
-            Found::Module(module) => module.folders,
+            Found::Module(module) => module.folders.clone(),
             Found::Namespace(folders) => folders.into_iter().map(|(folder, _)| folder).collect(),
             _ => Vec::new(),
         }
@@ -296,7 +319,7 @@ impl<'i> Finder<'i> {
         self.interpreter.is_installed(path, Some(&self.root)).is_some()
     }
 
-    fn find_top(&mut self, name: &str) -> Found {
+    fn find_top(&self, name: &str) -> Found {
         if self.interpreter.built_in.contains(name) || self.interpreter.loaded_at_start.contains(name) {
             return Found::Installed;
         }
@@ -304,46 +327,45 @@ impl<'i> Finder<'i> {
     }
 
     /// What a top-level name leads to, if nothing of that name is there before a program starts.
-    pub fn find_on_path(&mut self, name: &str) -> Found {
+    pub fn find_on_path(&self, name: &str) -> Found {
         let is_standard = self.interpreter.standard_names.contains(name);
         let mut portions = Vec::new();
         let is_first = self.interpreter.editable_first.contains(name);
         if is_first && let Some(module) = self.find_editable(name, &mut portions) {
-            return Found::Module(module);
+            return Found::Module(Rc::new(module));
         }
-        for number in 0..self.search.len() {
-            let Some(Searched { folder, place }) = self.search.get(number).cloned() else { break };
-            if place == Some(Place::StandardLibrary) {
+        for Searched { folder, place } in &self.search {
+            if *place == Some(Place::StandardLibrary) {
                 // Its folders need not be listed: what is in it is known.
                 if is_standard {
                     return Found::Installed;
                 }
                 continue;
             }
-            match self.hit(&folder, name, &folder) {
-                Some(Hit::Module(module)) if place.is_none() && !self.is_installed(&module.file) => {
-                    return Found::Module(module);
-                }
-                Some(Hit::Module(_)) => return Found::Installed,
-                Some(Hit::Portion(portion)) => portions.push((portion, folder)),
+            if place.is_some() && self.has_package(folder, name) {
+                return Found::Installed;
+            }
+            match self.hit(folder, name, folder) {
+                Some(Hit::Module(module, false)) if place.is_none() => return Found::Module(Rc::new(module)),
+                Some(Hit::Module(..)) => return Found::Installed,
+                Some(Hit::Portion(portion)) => portions.push((portion, folder.clone())),
                 None => {}
             }
         }
         if !is_first && let Some(module) = self.find_editable(name, &mut portions) {
-            return Found::Module(module);
+            return Found::Module(Rc::new(module));
         }
         portions.retain(|(folder, _)| !self.is_installed(folder));
         if is_standard {
             return Found::Installed;
         }
-        for number in 0..self.fallback.len() {
-            let Some(folder) = self.fallback.get(number).cloned() else { break };
-            match self.hit(&folder, name, &folder) {
-                Some(Hit::Module(module)) if portions.is_empty() => {
-                    return Found::Module(Module { is_assumed: true, ..module });
+        for folder in &self.fallback {
+            match self.hit(folder, name, folder) {
+                Some(Hit::Module(module, _)) if portions.is_empty() => {
+                    return Found::Module(Rc::new(Module { is_assumed: true, ..module }));
                 }
                 Some(Hit::Portion(portion)) if !portions.iter().any(|(known, _)| *known == portion) => {
-                    portions.push((portion, folder));
+                    portions.push((portion, folder.clone()));
                 }
                 _ => {}
             }
@@ -352,11 +374,11 @@ impl<'i> Finder<'i> {
     }
 
     /// Asks what an editable install has put in place of a folder on the search path.
-    fn find_editable(&mut self, name: &str, portions: &mut Vec<(PathBuf, PathBuf)>) -> Option<Module> {
+    fn find_editable(&self, name: &str, portions: &mut Vec<(PathBuf, PathBuf)>) -> Option<Module> {
         if let Some(path) = self.interpreter.editable_modules.get(name) {
             let base = path.parent().unwrap_or(path).to_owned();
             match self.hit(&base, name, &base) {
-                Some(Hit::Module(module)) => return Some(module),
+                Some(Hit::Module(module, _)) => return Some(module),
                 Some(Hit::Portion(portion)) => portions.push((portion, base)),
                 None => {}
             }
@@ -366,13 +388,18 @@ impl<'i> Finder<'i> {
         None
     }
 
-    fn find_below(&mut self, name: &str, folders: Vec<(PathBuf, PathBuf)>, is_assumed: bool) -> Found {
+    fn find_below<'f>(
+        &self,
+        name: &str,
+        folders: impl Iterator<Item = (&'f Path, &'f Path)>,
+        is_assumed: bool,
+    ) -> Found {
         let mut portions = Vec::new();
         for (folder, base) in folders {
-            match self.hit(&folder, name, &base) {
-                Some(Hit::Module(module)) if self.is_installed(&module.file) => return Found::Installed,
-                Some(Hit::Module(module)) => return Found::Module(Module { is_assumed, ..module }),
-                Some(Hit::Portion(portion)) => portions.push((portion, base)),
+            match self.hit(folder, name, base) {
+                Some(Hit::Module(_, true)) => return Found::Installed,
+                Some(Hit::Module(module, false)) => return Found::Module(Rc::new(Module { is_assumed, ..module })),
+                Some(Hit::Portion(portion)) => portions.push((portion, base.to_owned())),
                 None => {}
             }
         }
@@ -385,29 +412,50 @@ impl<'i> Finder<'i> {
         extensions.chain([(".py", Form::Source), (".pyc", Form::Bytecode)])
     }
 
-    fn hit(&mut self, folder: &Path, name: &str, base: &Path) -> Option<Hit> {
-        let listing = self.listings.borrow_mut().of(folder).filter(|listing| listing.has_stem(name))?;
-        let is_folder = listing.kind(name) == Some(Kind::Folder);
-        let module = |file: PathBuf, form: Form, folders: Vec<PathBuf>| {
-            Hit::Module(Module { file, form, folders, base: base.to_owned(), is_assumed: false })
+    fn look_into(&self, folder: &Path) -> Seen {
+        if let Some(known) = self.seen.borrow().get(folder) {
+            return known.clone();
+        }
+        let listing = self.listings.borrow_mut().of(folder);
+        let seen = Seen { listing, is_installed: self.is_installed(folder) };
+        self.seen.borrow_mut().insert(folder.to_owned(), seen.clone());
+        seen
+    }
+
+    /// Whether a package of that name lies in a folder of installed ones, as nearly all do. It takes one look, where to
+    /// list the folders of all packages that are imported takes long.
+    fn has_package(&self, folder: &Path, name: &str) -> bool {
+        let listing = self.look_into(folder).listing;
+        listing.is_some_and(|listing| listing.kind(name) == Some(Kind::Folder))
+            && folder.join(name).join("__init__.py").is_file()
+    }
+
+    fn hit(&self, folder: &Path, name: &str, base: &Path) -> Option<Hit> {
+        let Seen { listing, is_installed } = self.look_into(folder);
+        let listing = listing?;
+        let module = |file: PathBuf, form: Form, folders: Vec<PathBuf>, is_installed: bool| {
+            let module = Module { file, form, folders, base: base.to_owned(), is_assumed: false };
+            Some(Hit::Module(module, is_installed))
         };
+        let is_folder = listing.kind(name) == Some(Kind::Folder);
         if is_folder {
             let package = folder.join(name);
-            let inner = self.listings.borrow_mut().of(&package);
-            if let Some((file, form)) = inner.and_then(|inner| self.file_of(&package, &inner, "__init__")) {
-                return Some(module(file, form, vec![package]));
+            let inner = self.look_into(&package);
+            if let Some((file, form)) = inner.listing.and_then(|listing| self.file_of(&package, &listing, "__init__")) {
+                return module(file, form, vec![package], inner.is_installed);
             }
         }
         if let Some((file, form)) = self.file_of(folder, &listing, name) {
-            return Some(module(file, form, Vec::new()));
+            return module(file, form, Vec::new(), is_installed);
         }
         is_folder.then(|| Hit::Portion(folder.join(name)))
     }
 
     fn file_of(&self, folder: &Path, listing: &Listing, name: &str) -> Option<(PathBuf, Form)> {
-        self.suffixes().find_map(|(suffix, form)| {
-            let file = format!("{name}{suffix}");
-            listing.has_file(&file).then(|| (folder.join(file), form))
-        })
+        // Most of what is looked for is not there.
+        let files = listing.endings(name).filter(|(_, kind)| *kind == Kind::File).map(|(ending, _)| ending);
+        files.clone().next()?;
+        let (suffix, form) = self.suffixes().find(|(suffix, _)| files.clone().any(|file| file == suffix.as_bytes()))?;
+        Some((folder.join(format!("{name}{suffix}")), form))
     }
 }

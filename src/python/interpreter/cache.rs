@@ -88,7 +88,7 @@ impl Cache {
         if !metadata.is_file() || metadata.len() > MAX_BYTES {
             return None;
         }
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).ok()?.saturating_add(1));
         file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
         let kept: Kept<K, V> = serde_json::from_slice(&bytes).ok()?;
         (kept.format == FORMAT && kept.key == *key).then_some(kept.value)

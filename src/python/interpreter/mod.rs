@@ -17,7 +17,7 @@ mod site;
 #[cfg(all(test, unix))]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -25,6 +25,7 @@ use std::time::SystemTime;
 use answer::{Answer, Reach};
 use cache::{Cache, Stamp, file_name};
 use environment::Environment;
+use foldhash::HashSet;
 
 use crate::error::{Error, Result};
 use crate::python::flags::Flags;
@@ -298,11 +299,10 @@ fn with_resolved(paths: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
 /// The bytes of a file; `None` where it cannot be read, or is longer than anything of its kind.
 fn read_limited(path: &Path, most: u64) -> Option<Vec<u8>> {
     // Looked at first: a pipe or a device would be waited for, or read for ever.
-    if !path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() <= most) {
-        return None;
-    }
+    let metadata = path.metadata().ok().filter(|metadata| metadata.is_file() && metadata.len() <= most)?;
     let file = std::fs::File::open(path).ok()?;
-    let mut bytes = Vec::new();
+    // One more than there is: the end is seen without another read.
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).ok()?.saturating_add(1));
     file.take(most).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }

@@ -6,6 +6,9 @@ use super::{
 };
 use crate::decode::{DecodeResult, Decoder, push_varint};
 
+/// For so many at most room is made before they are read.
+const MAX_RESERVED: usize = 1024;
+
 impl Scan {
     /// Appends the scan in few bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
@@ -64,7 +67,9 @@ impl Scan {
     /// Reads what [`Scan::encode`] wrote.
     pub fn decode(input: &mut Decoder<'_>) -> DecodeResult<Self> {
         let mut scan = Self::default();
-        for _ in 0..input.count(5)? {
+        let count = input.count(5)?;
+        scan.imports.reserve_exact(count.min(MAX_RESERVED));
+        for _ in 0..count {
             let (line, module, level, names) =
                 (read_u32(input)?, read_text(input)?, read_u32(input)?, read_names(input)?);
             let kinds = input.u8()?;
@@ -154,7 +159,11 @@ fn read_names(input: &mut Decoder<'_>) -> DecodeResult<Option<Vec<String>>> {
     if count > input.rest().len() as u64 {
         return Err(format!("{count} names do not fit into {} bytes", input.rest().len()));
     }
-    (0..count).map(|_| read_text(input)).collect::<DecodeResult<Vec<_>>>().map(Some)
+    let mut names = Vec::with_capacity(usize::try_from(count).unwrap_or(MAX_RESERVED).min(MAX_RESERVED));
+    for _ in 0..count {
+        names.push(read_text(input)?);
+    }
+    Ok(Some(names))
 }
 
 fn push_path(out: &mut Vec<u8>, path: &PathExpression) {

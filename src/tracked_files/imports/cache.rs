@@ -8,10 +8,12 @@
 //! made for), then varints and counted byte strings as [`ScanCache::save`] writes them, and at the end the first eight bytes
 //! of the BLAKE3 hash of all that.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+use foldhash::HashMap;
 
 use crate::decode::{DecodeResult, Decoder, push_varint};
 use crate::id::{ObjectId, random_name};
@@ -46,8 +48,16 @@ impl Key {
 }
 
 #[derive(Debug, Clone)]
+enum Bytes {
+    /// These.
+    Own(Vec<u8>),
+    /// Those in this place of the cache as it was read.
+    Kept(Range<usize>),
+}
+
+#[derive(Debug, Clone)]
 struct Known {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     /// How many analyses ago it was used; 0 is the current one.
     age: u64,
 }
@@ -57,6 +67,8 @@ struct Known {
 pub struct ScanCache {
     path: Option<PathBuf>,
     made_by: String,
+    /// The bytes that it was read from: nearly all scans stay in there.
+    kept: Vec<u8>,
     stamps: HashMap<PathBuf, (u64, Key)>,
     scans: HashMap<Key, Known>,
     hashes: HashMap<PathBuf, (u64, u64, ObjectId)>,
@@ -79,7 +91,7 @@ impl ScanCache {
         let Some(bytes) = fs::metadata(&path).ok().filter(is_short).and_then(|_| fs::read(&path).ok()) else {
             return empty;
         };
-        match Self::decode(&bytes, &made_by) {
+        match Self::decode(bytes, &made_by) {
             Ok(cache) => Self { path: Some(path), ..cache },
             Err(_) => empty,
         }
@@ -92,13 +104,13 @@ impl ScanCache {
 
     /// A scan in its encoded form.
     pub fn scan(&self, key: &Key) -> Option<&[u8]> {
-        self.scans.get(key).map(|known| known.bytes.as_slice())
+        self.scans.get(key).map(|known| bytes_in(&self.kept, &known.bytes))
     }
 
     /// Notes that a file was read, by which stamp it is known again, and what it says where that is new.
     pub fn note(&mut self, path: &Path, stamp: Option<u64>, key: Key, encoded: Option<Vec<u8>>) {
         if let Some(bytes) = encoded {
-            self.scans.insert(key, Known { bytes, age: 0 });
+            self.scans.insert(key, Known { bytes: Bytes::Own(bytes), age: 0 });
             self.is_changed = true;
         } else if let Some(known) = self.scans.get_mut(&key) {
             known.age = 0;
@@ -151,7 +163,7 @@ impl ScanCache {
         scans.sort_by_key(|(key, known)| (known.age, **key));
         let mut unused = 0;
         scans.retain(|(_, known)| {
-            unused += if known.age == 0 { 0 } else { known.bytes.len() };
+            unused += if known.age == 0 { 0 } else { bytes_in(&self.kept, &known.bytes).len() };
             known.age == 0 || unused <= MAX_UNUSED_BYTES
         });
         let numbers: HashMap<&Key, usize> = scans.iter().enumerate().map(|(number, (key, _))| (*key, number)).collect();
@@ -162,7 +174,7 @@ impl ScanCache {
             out.extend(key.content);
             out.push(key.form);
             push_varint(&mut out, known.age + 1);
-            push_bytes(&mut out, &known.bytes);
+            push_bytes(&mut out, bytes_in(&self.kept, &known.bytes));
         }
         let mut stamps: Vec<_> = self.stamps.iter().filter_map(|(p, (s, k))| Some((p, *s, *numbers.get(k)?))).collect();
         stamps.sort();
@@ -185,7 +197,7 @@ impl ScanCache {
         out
     }
 
-    fn decode(bytes: &[u8], made_by: &str) -> DecodeResult<Self> {
+    fn decode(bytes: Vec<u8>, made_by: &str) -> DecodeResult<Self> {
         let split = bytes.len().checked_sub(CHECKSUM_BYTES).and_then(|end| bytes.split_at_checked(end));
         let (said, check) = split.ok_or("cut short")?;
         if check != checksum(said) {
@@ -200,7 +212,10 @@ impl ScanCache {
         for _ in 0..decoder.count(19)? {
             let key = Key { content: decoder.array()?, form: decoder.u8()? };
             let age = decoder.varint()?;
-            cache.scans.insert(key, Known { age, bytes: bytes_of(&mut decoder)?.to_vec() });
+            let length = decoder.count(1)?;
+            let start = said.len() - decoder.rest().len();
+            decoder.take(length)?;
+            cache.scans.insert(key, Known { age, bytes: Bytes::Kept(start..start + length) });
             keys.push(key);
         }
         for _ in 0..decoder.count(10)? {
@@ -214,6 +229,7 @@ impl ScanCache {
             let (stamp, bytes) = (decoder.u64()?, decoder.varint()?);
             cache.hashes.insert(path, (stamp, bytes, ObjectId(decoder.array()?)));
         }
+        cache.kept = bytes;
         Ok(cache)
     }
 }
@@ -241,6 +257,13 @@ pub(super) fn make_private(folder: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder)
+}
+
+fn bytes_in<'a>(kept: &'a [u8], bytes: &'a Bytes) -> &'a [u8] {
+    match bytes {
+        Bytes::Own(bytes) => bytes,
+        Bytes::Kept(place) => kept.get(place.clone()).unwrap_or_default(),
+    }
 }
 
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
@@ -311,13 +334,13 @@ mod tests {
         let mut cache = ScanCache { made_by: "x".into(), ..ScanCache::default() };
         cache.note(Path::new("/a.py"), Some(7), key(1), Some(b"one".to_vec()));
         let bytes = cache.encode();
-        assert!(ScanCache::decode(&bytes, "x").is_ok());
-        assert!(ScanCache::decode(&bytes, "y").is_err());
+        assert!(ScanCache::decode(bytes.clone(), "x").is_ok());
+        assert!(ScanCache::decode(bytes.clone(), "y").is_err());
         for place in 0..bytes.len() {
             let mut flipped = bytes.clone();
             flipped[place] ^= 1;
-            assert!(ScanCache::decode(&flipped, "x").is_err(), "byte {place}");
-            assert!(ScanCache::decode(&bytes[..place], "x").is_err(), "cut to {place}");
+            assert!(ScanCache::decode(flipped, "x").is_err(), "byte {place}");
+            assert!(ScanCache::decode(bytes[..place].to_vec(), "x").is_err(), "cut to {place}");
         }
     }
 
@@ -351,7 +374,7 @@ mod tests {
         for byte in 0..20 {
             cache.note(Path::new("/a.py"), None, key(byte), Some(vec![byte; 1 << 20]));
         }
-        let read = |cache: &mut ScanCache| ScanCache::decode(&cache.encode(), "").expect("whole");
+        let read = |cache: &mut ScanCache| ScanCache::decode(cache.encode(), "").expect("whole");
         let mut later = read(&mut cache);
         assert_eq!(later.scans.len(), 20, "all were used just now");
         later.note(Path::new("/a.py"), None, key(5), None);

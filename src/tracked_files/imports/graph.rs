@@ -1,8 +1,9 @@
 //! Files and what brought them in, and the shortest and surest way from the entry point to each.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
+use foldhash::HashMap;
 use serde::Serialize;
 
 use crate::python::import_system::Form;
@@ -175,7 +176,7 @@ impl Graph {
     /// The files that the run uses, with the surest reason for each, and of these the one with the fewest steps. Files that
     /// only type checkers read come as such.
     pub fn reasons(&self) -> BTreeMap<usize, Reason> {
-        let mut from: HashMap<Option<usize>, Vec<&Edge>> = HashMap::new();
+        let mut from: HashMap<Option<usize>, Vec<&Edge>> = HashMap::default();
         for edge in &self.edges {
             from.entry(edge.from).or_default().push(edge);
         }

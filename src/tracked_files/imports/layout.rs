@@ -1,8 +1,10 @@
 //! Under which paths a snapshot has the files of a run: those of the project under their own, all others below a label.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
+
+use foldhash::HashMap;
 
 use crate::python::import_system::listing::split_archive;
 use crate::store::OUTSIDE_FOLDER;
@@ -34,7 +36,7 @@ pub struct Layout {
 impl Layout {
     /// For a project.
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), outside: BTreeMap::new(), plain: HashMap::new() }
+        Self { root: root.to_owned(), outside: BTreeMap::new(), plain: HashMap::default() }
     }
 
     /// Makes labels for folders outside of the project, so that they depend on nothing but the folders' names and order.
@@ -58,20 +60,12 @@ impl Layout {
     }
 
     /// The place of a file that was found by a folder of the search path; of a member of an archive, that of the archive.
-    /// `None` where its name cannot be stored.
-    pub fn place(&mut self, path: &Path, base: &Path) -> Option<Placed> {
+    /// `None` where its name cannot be stored. It may be known already to be a file, and no link to one.
+    pub fn place(&mut self, path: &Path, base: &Path, is_file: bool) -> Option<Placed> {
         // Nearly all files are plain ones of the project: a look at each is enough.
         if let (Ok(relative), Some(folder)) = (path.strip_prefix(&self.root), path.parent()) {
-            let is_plain = match self.plain.get(folder) {
-                Some(known) => *known,
-                None => {
-                    let inner = folder.ancestors().take_while(|inner| *inner != self.root);
-                    let is_plain = folder.is_dir() && !inner.into_iter().any(Path::is_symlink);
-                    self.plain.insert(folder.to_owned(), is_plain);
-                    is_plain
-                }
-            };
-            if is_plain && path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
+            let is_file = is_file || path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+            if is_file && self.is_plain(folder) {
                 let (tracked, disk) = (TrackedPath::from_path(relative)?, path.to_owned());
                 return Some(Placed { tracked, disk, links: Vec::new() });
             }
@@ -92,6 +86,20 @@ impl Layout {
                 Some(Placed { tracked, disk: path.canonicalize().ok()?, links: Vec::new() })
             }
         }
+    }
+
+    /// Whether a folder of the project is one, with no link on the way to it from the root.
+    fn is_plain(&mut self, folder: &Path) -> bool {
+        if let Some(known) = self.plain.get(folder) {
+            return *known;
+        }
+        let is_plain = match folder.parent() {
+            _ if folder == self.root => folder.is_dir(),
+            Some(above) => folder.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) && self.is_plain(above),
+            None => false,
+        };
+        self.plain.insert(folder.to_owned(), is_plain);
+        is_plain
     }
 
     /// The place of a file in the project. Links that stay within are kept as links, and what they lead to under its own
@@ -161,7 +169,14 @@ mod tests {
         symlink("round.py", root.join("round.py")).expect("linked");
         let mut layout = Layout::new(&root);
         layout.label([base.join("shared"), root.clone()]);
-        let mut place = |path: &str, found_by: &str| layout.place(&base.join(path), &base.join(found_by));
+        // Whether it is said that a file is none of its links changes nothing.
+        let mut place = |path: &str, found_by: &str| {
+            let place = layout.place(&base.join(path), &base.join(found_by), false);
+            if base.join(path).symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
+                assert_eq!(layout.place(&base.join(path), &base.join(found_by), true), place, "{path}");
+            }
+            place
+        };
         let told = |placed: &Placed| {
             let links: Vec<String> = placed.links.iter().map(|(link, _)| link.to_string()).collect();
             (placed.tracked.to_string(), placed.disk.strip_prefix(&base).expect("below").display().to_string(), links)

@@ -15,15 +15,15 @@ const NO_ATTRIBUTES: [&str; 12] =
 /// A longer name is none.
 const MAX_NAME: usize = 256;
 
-/// The names that a data file may mean modules by, sorted; none for other kinds of files.
-pub fn names_in(path: &Path, content: &[u8]) -> BTreeSet<String> {
+/// The names that a data file may mean modules by, sorted; none for other kinds of files, whose content is not asked for.
+pub fn names_in<C: AsRef<[u8]>>(path: &Path, content: impl FnOnce() -> C) -> BTreeSet<String> {
     let Some(ending) = path.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase) else {
         return BTreeSet::new();
     };
     if TEXTS.contains(&ending.as_str()) {
-        dotted_names(&String::from_utf8_lossy(content))
+        dotted_names(&String::from_utf8_lossy(content().as_ref()))
     } else if PICKLES.contains(&ending.as_str()) {
-        pickled_names(content)
+        pickled_names(content().as_ref())
     } else {
         BTreeSet::new()
     }
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     fn told(path: &str, content: &[u8]) -> Vec<String> {
-        names_in(Path::new(path), content).into_iter().collect()
+        names_in(Path::new(path), || content).into_iter().collect()
     }
 
     #[test]
@@ -99,6 +99,14 @@ mod tests {
         assert_eq!(told("a.yaml", text), ["desk_logging.Handler", "run", "strategies.momentum"]);
         assert!(told("a.md", text).is_empty());
         assert!(told("a", text).is_empty());
+    }
+
+    #[test]
+    fn what_names_nothing_is_not_read() {
+        for path in ["a.csv", "a.ico", "a", "a.json.gz"] {
+            let unread = || -> Vec<u8> { unreachable!("{path} is read") };
+            assert!(names_in(Path::new(path), unread).is_empty());
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use cache::ScanCache;
 pub use closure::Unresolved;
@@ -24,7 +25,7 @@ pub use graph::{Certainty, Line, Reason, ReasonKind};
 use layout::Layout;
 use named_path::Folders;
 use sources::Sources;
-pub use sources::Stamp;
+pub use sources::{Seen, Stamp};
 
 use crate::entry_point::EntryPointKind;
 use crate::entry_point::find::{Start, Started};
@@ -40,6 +41,8 @@ pub struct UsedFile {
     pub disk: PathBuf,
     /// The path that it was found by: through links, and into an archive for a member of one.
     pub found: PathBuf,
+    /// Whether it is a link on the way to the file, which is kept as one.
+    pub is_link: bool,
     /// Why it belongs to the run.
     pub reason: Reason,
 }
@@ -115,18 +118,19 @@ pub fn analyse(start: &Start, options: Options<'_>) -> Analysis {
     let finder = Finder::new(&start.interpreter, &start.root, &start.search_path, fallback(&folders));
     let cache = options.caches.map_or_else(ScanCache::none, |caches| ScanCache::load(caches, &start.root, &target));
     let mut sources = Sources::new(target, cache, options.stamp);
-    let followed = Closure::new(finder, &mut sources, folders, options.data_bytes).follow(beginning, at_start(start));
+    let at_start = at_start(start, &finder);
+    let followed = Closure::new(finder, &mut sources, folders, options.data_bytes).follow(beginning, at_start);
     let (mut cache, stamp) = sources.into_parts();
 
     let mut analysis =
         Analysis { unresolved: followed.unresolved, installed: followed.installed, ..Analysis::default() };
     let reasons = followed.graph.reasons();
-    let used = || reasons.iter().filter_map(|(number, reason)| Some((followed.graph.node(*number)?, reason)));
+    let used = || reasons.iter().filter_map(|(number, reason)| Some((number, followed.graph.node(*number)?, reason)));
     let mut layout = Layout::new(&start.root);
     let is_outside = |path: &Path| !path.starts_with(&start.root);
-    layout.label(used().filter(|(node, _)| is_outside(&node.path)).map(|(node, _)| node.base.clone()));
-    for (node, reason) in used().filter(|(node, _)| node.form != FileForm::Command) {
-        let Some(placed) = layout.place(&node.path, &node.base) else {
+    layout.label(used().filter(|(_, node, _)| is_outside(&node.path)).map(|(_, node, _)| node.base.clone()));
+    for (number, node, reason) in used().filter(|(_, node, _)| node.form != FileForm::Command) {
+        let Some(placed) = layout.place(&node.path, &node.base, followed.plain.contains(number)) else {
             analysis.unplaced.push(node.path.clone());
             continue;
         };
@@ -135,9 +139,9 @@ pub fn analyse(start: &Start, options: Options<'_>) -> Analysis {
         }
         let is_type_only = reason.certainty == Certainty::TypeOnly;
         let files = if is_type_only { &mut analysis.type_only } else { &mut analysis.files };
-        let links = placed.links.into_iter();
-        for (tracked, disk) in links.chain([(placed.tracked, placed.disk)]) {
-            let file = UsedFile { disk, found: node.path.clone(), reason: reason.clone() };
+        let links = placed.links.into_iter().map(|(tracked, disk)| (tracked, disk, true));
+        for (tracked, disk, is_link) in links.chain([(placed.tracked, placed.disk, false)]) {
+            let file = UsedFile { disk, found: node.path.clone(), is_link, reason: reason.clone() };
             // Of the members of an archive, and of ways to one file, the surest.
             match files.get_mut(&tracked) {
                 Some(known) if (known.reason.certainty, known.reason.kind) <= (reason.certainty, reason.kind) => {}
@@ -148,17 +152,17 @@ pub fn analyse(start: &Start, options: Options<'_>) -> Analysis {
     }
     // The entry point may be known to the user by a link.
     let entry = analysis.files.values().find(|file| file.reason.kind == ReasonKind::EntryPoint).cloned();
-    let named = start.named.as_deref().and_then(|named| layout.place(named, &start.root));
+    let named = start.named.as_deref().and_then(|named| layout.place(named, &start.root, false));
     for (tracked, disk) in named.map(|placed| placed.links).unwrap_or_default() {
         if let Some(entry) = &entry {
-            analysis.files.entry(tracked).or_insert_with(|| UsedFile { disk, ..entry.clone() });
+            analysis.files.entry(tracked).or_insert_with(|| UsedFile { disk, is_link: true, ..entry.clone() });
         }
     }
     analysis.type_only.retain(|path, _| !analysis.files.contains_key(path));
     let paths: Vec<PathBuf> = followed.large.keys().cloned().collect();
     let hashes = sources::hash_large(&mut cache, &*stamp, &paths);
     for (disk, by) in followed.large {
-        let placed = disk.parent().and_then(|base| layout.place(&disk, base));
+        let placed = disk.parent().and_then(|base| layout.place(&disk, base, false));
         if let (Some(placed), Some((bytes, id))) = (placed, hashes.get(&disk)) {
             analysis.large.push(LargeFile { path: placed.tracked, bytes: *bytes, id: *id, by });
         }
@@ -171,8 +175,8 @@ pub fn analyse(start: &Start, options: Options<'_>) -> Analysis {
 
 /// The modules of the project that Python imports by itself before it runs anything: the two that `site` looks for, and
 /// those that `.pth` files import.
-fn at_start(start: &Start) -> Vec<(&str, Module)> {
-    let mut finder = Finder::new(&start.interpreter, &start.root, &start.at_start, Vec::new());
+fn at_start<'s>(start: &'s Start, finder: &Finder<'_>) -> Vec<(&'s str, Rc<Module>)> {
+    let finder = finder.before_start(&start.at_start);
     let loaded = start.interpreter.loaded_at_start.iter().map(String::as_str);
     let mut names: Vec<&str> = loaded.chain(["sitecustomize", "usercustomize"]).collect();
     names.retain(|name| {

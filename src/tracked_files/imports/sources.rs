@@ -1,10 +1,10 @@
 //! Reads sources and says what they say, from the cache where that knows them.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use foldhash::HashMap;
 use rayon::prelude::*;
 
 use super::cache::{Key, ScanCache};
@@ -39,8 +39,17 @@ impl Read {
     }
 }
 
-/// Says of a file by which number it would be known again, if that can be relied on.
-pub type Stamp = dyn Fn(&Path) -> Option<u64> + Sync;
+/// What a look at a file tells.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// By which number it would be known again, if that can be relied on.
+    pub stamp: Option<u64>,
+    /// Whether it is a file itself, and no link to one.
+    pub is_plain: bool,
+}
+
+/// Looks at a file; links are followed.
+pub type Stamp = dyn Fn(&Path) -> Seen + Sync;
 
 /// Reads sources.
 pub struct Sources {
@@ -53,7 +62,7 @@ pub struct Sources {
 struct Outcome {
     read: Read,
     key: Option<Key>,
-    stamp: Option<u64>,
+    seen: Seen,
     encoded: Option<Vec<u8>>,
 }
 
@@ -73,15 +82,15 @@ impl Sources {
         Read { scan: scan(text, &self.target), cells: Vec::new() }
     }
 
-    /// What files say, in their order. One that cannot be read has a problem.
-    pub fn read_all(&mut self, files: &[(PathBuf, FileForm)]) -> Vec<Read> {
+    /// What files say, in their order, and whether each is known to be no link. One that cannot be read has a problem.
+    pub fn read_all(&mut self, files: &[(PathBuf, FileForm)]) -> Vec<(Read, bool)> {
         // What is known takes a look each: to call up the other cores takes longer.
         let looked: Vec<_> = files.iter().map(|(path, form)| self.look(path, *form)).collect();
         let unknown = looked.iter().filter(|look| look.is_err()).count();
         let this = &*self;
-        let finish = |((path, form), look): (&(PathBuf, FileForm), Result<Outcome, Option<u64>>)| match look {
+        let finish = |((path, form), look): (&(PathBuf, FileForm), Result<Outcome, Seen>)| match look {
             Ok(outcome) => outcome,
-            Err(stamp) => this.read(path, *form, stamp),
+            Err(seen) => this.read(path, *form, seen),
         };
         let outcomes: Vec<Outcome> = if unknown < PARALLEL_FILES {
             files.iter().zip(looked).map(finish).collect()
@@ -89,45 +98,45 @@ impl Sources {
             files.par_iter().zip(looked).map(finish).collect()
         };
         let mut reads = Vec::with_capacity(outcomes.len());
-        for ((path, _), Outcome { read, key, stamp, encoded }) in files.iter().zip(outcomes) {
+        for ((path, _), Outcome { read, key, seen, encoded }) in files.iter().zip(outcomes) {
             if let Some(key) = key {
-                self.cache.note(path, stamp, key, encoded);
+                self.cache.note(path, seen.stamp, key, encoded);
             }
-            reads.push(read);
+            reads.push((read, seen.is_plain));
         }
         reads
     }
 
-    /// What is known of a file without reading it; its stamp where that is not enough.
-    fn look(&self, path: &Path, form: FileForm) -> Result<Outcome, Option<u64>> {
+    /// What is known of a file without reading it; what a look tells where that is not enough.
+    fn look(&self, path: &Path, form: FileForm) -> Result<Outcome, Seen> {
         let Some(form) = form_byte(form) else {
             // There is nothing in them to follow.
-            return Ok(Outcome { read: Read::default(), key: None, stamp: None, encoded: None });
+            return Ok(Outcome { read: Read::default(), key: None, seen: Seen::default(), encoded: None });
         };
-        let stamp = (self.stamp)(path);
-        let key = stamp.and_then(|stamp| self.cache.key_of(path, stamp)).filter(|key| key.form == form);
+        let seen = (self.stamp)(path);
+        let key = seen.stamp.and_then(|stamp| self.cache.key_of(path, stamp)).filter(|key| key.form == form);
         match key.and_then(|key| Some((key, self.cached(&key)?))) {
-            Some((key, read)) => Ok(Outcome { read, key: Some(key), stamp, encoded: None }),
-            None => Err(stamp),
+            Some((key, read)) => Ok(Outcome { read, key: Some(key), seen, encoded: None }),
+            None => Err(seen),
         }
     }
 
-    fn read(&self, path: &Path, form: FileForm, stamp: Option<u64>) -> Outcome {
+    fn read(&self, path: &Path, form: FileForm, seen: Seen) -> Outcome {
         let content = match content_of(path) {
             Ok(content) => content,
             Err(error) => {
                 let problem = Problem { line: 0, message: format!("cannot be read: {}", error.kind()) };
                 let scan = Scan { problem: Some(problem), ..Scan::default() };
-                return Outcome { read: Read { scan, cells: Vec::new() }, key: None, stamp, encoded: None };
+                return Outcome { read: Read { scan, cells: Vec::new() }, key: None, seen, encoded: None };
             }
         };
         let key = Key::of(&content, form_byte(form).unwrap_or_default());
         if let Some(read) = self.cached(&key) {
-            return Outcome { read, key: Some(key), stamp, encoded: None };
+            return Outcome { read, key: Some(key), seen, encoded: None };
         }
         let read = self.scan(&content, form);
         let encoded = encode(&read);
-        Outcome { read, key: Some(key), stamp, encoded: Some(encoded) }
+        Outcome { read, key: Some(key), seen, encoded: Some(encoded) }
     }
 
     fn cached(&self, key: &Key) -> Option<Read> {
@@ -199,9 +208,9 @@ fn decode(bytes: &[u8]) -> Option<Read> {
 
 /// The lengths and hashes of files that are too long to be tracked, from the cache where that knows them.
 pub fn hash_large(cache: &mut ScanCache, stamp: &Stamp, paths: &[PathBuf]) -> HashMap<PathBuf, (u64, ObjectId)> {
-    let mut out = HashMap::new();
+    let mut out = HashMap::default();
     for path in paths {
-        let seen = stamp(path);
+        let seen = stamp(path).stamp;
         let known = seen.and_then(|seen| cache.hash_of(path, seen));
         let hashed = || {
             let mut hasher = blake3::Hasher::new();

@@ -119,8 +119,7 @@ impl Closure<'_> {
     /// Brings in the modules of the project that a data file names.
     pub(super) fn names_in_data(&mut self, number: usize, finder: usize, path: &Path) {
         // A file that cannot be read is told when it is to be stored.
-        let content = std::fs::read(path).unwrap_or_default();
-        for name in mentions::names_in(path, &content) {
+        for name in mentions::names_in(path, || std::fs::read(path).unwrap_or_default()) {
             let at = At { node: number, finder, line: 0, certainty: Certainty::Lazy };
             self.beginning(at, &name, 1);
         }

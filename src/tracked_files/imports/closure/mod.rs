@@ -5,9 +5,11 @@ mod files;
 mod modules;
 mod search_path;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+
+use foldhash::{HashMap, HashSet};
 
 use super::graph::{Certainty, Edge, FileForm, Graph, Line, Node, ReasonKind};
 use super::named_path::Folders;
@@ -39,6 +41,8 @@ pub struct Followed {
     pub problems: BTreeMap<PathBuf, (u32, String)>,
     /// Data files that are too long to be tracked.
     pub large: BTreeMap<PathBuf, Line>,
+    /// The files that are known to be no links, by their numbers in the graph.
+    pub plain: HashSet<usize>,
 }
 
 /// What the closure starts with.
@@ -112,6 +116,8 @@ pub struct Closure<'a> {
     /// What is connected already.
     connected: HashSet<(Option<usize>, usize, Certainty)>,
     reads: HashMap<usize, Rc<Read>>,
+    /// The files that are known to be no links.
+    plain: HashSet<usize>,
     missing: Vec<Missing>,
     /// Files that are named, which are looked for when all is read: what they are relative to may be said anywhere.
     named: Vec<(usize, NamedFile)>,
@@ -135,16 +141,17 @@ impl<'a> Closure<'a> {
     pub fn new(finder: Finder<'a>, sources: &'a mut Sources, folders: Folders, data_bytes: u64) -> Self {
         Self {
             finders: vec![finder],
-            by_folder: HashMap::new(),
+            by_folder: HashMap::default(),
             sources,
             folders,
             data_bytes,
             graph: Graph::default(),
             waiting: Vec::new(),
-            queued: HashSet::new(),
+            queued: HashSet::default(),
             brought: Vec::new(),
-            connected: HashSet::new(),
-            reads: HashMap::new(),
+            connected: HashSet::default(),
+            reads: HashMap::default(),
+            plain: HashSet::default(),
             missing: Vec::new(),
             named: Vec::new(),
             edits: Vec::new(),
@@ -153,7 +160,7 @@ impl<'a> Closure<'a> {
             data: Vec::new(),
             attributes: Vec::new(),
             stars: Vec::new(),
-            assumed: HashMap::new(),
+            assumed: HashMap::default(),
             installed: BTreeSet::new(),
             problems: BTreeMap::new(),
             large: BTreeMap::new(),
@@ -161,7 +168,7 @@ impl<'a> Closure<'a> {
     }
 
     /// Follows everything from the beginning on, and from modules that Python imports before it.
-    pub fn follow(mut self, beginning: Beginning, at_start: Vec<(&str, Module)>) -> Followed {
+    pub fn follow(mut self, beginning: Beginning, at_start: Vec<(&str, Rc<Module>)>) -> Followed {
         for (name, module) in at_start {
             self.bring_in(None, &module, name, ReasonKind::Import, Certainty::Certain, 0);
         }
@@ -199,6 +206,7 @@ impl<'a> Closure<'a> {
             installed: self.installed,
             problems: self.problems,
             large: self.large,
+            plain: self.plain,
         }
     }
 
@@ -283,7 +291,10 @@ impl<'a> Closure<'a> {
             .filter_map(|number| self.graph.node(*number).map(|node| (node.path.clone(), node.form)))
             .collect();
         let reads = self.sources.read_all(&wanted);
-        for (number, read) in batch.into_iter().zip(reads) {
+        for (number, (read, is_plain)) in batch.into_iter().zip(reads) {
+            if is_plain {
+                self.plain.insert(number);
+            }
             self.take_in(number, &Rc::new(read));
         }
         let (ready, later) = std::mem::take(&mut self.stars)

@@ -1,7 +1,8 @@
 //! Imports: which modules they bring in.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+
+use foldhash::HashMap;
 
 use super::super::graph::{Certainty, FileForm, Node, ReasonKind};
 use super::{At, Attribute, Closure, Missing, Star, data_node};
@@ -170,7 +171,7 @@ impl Closure<'_> {
                 Found::Namespace(_) => {}
                 Found::Installed => {
                     let is_standard = self.finders.get(finder).is_some_and(|finder| finder.is_standard(part));
-                    if certainty != Certainty::TypeOnly && !is_standard {
+                    if certainty != Certainty::TypeOnly && !is_standard && !self.installed.contains(part) {
                         self.installed.insert(part.to_owned());
                     }
                     return true;
@@ -194,7 +195,7 @@ impl Closure<'_> {
         let node = node_of(module, name, finder);
         let number = self.enqueue(at, node, kind, certainty, line);
         if self.brought.len() <= finder {
-            self.brought.resize_with(finder + 1, HashMap::new);
+            self.brought.resize_with(finder + 1, HashMap::default);
         }
         if let Some(known) = self.brought.get_mut(finder) {
             known.insert(name.to_owned(), number);
