@@ -40,6 +40,9 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, las
         "runpy.run_module" => {
             let modules = argument(call, 0, &["mod_name"]).map(|name| walker.evaluator().texts_of(name));
             call.arguments.args.first().into_iter().for_each(|name| walker.take(name));
+            if modules.as_ref().is_some_and(Vec::is_empty) {
+                walker.load_unknown(call.start());
+            }
             for module in modules.unwrap_or_default() {
                 run_module(walker, call, &module);
             }
@@ -78,8 +81,17 @@ fn import_module<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     let anchor = argument(call, 1, &["package"]).map(|package| evaluator.package(package, evaluator.here()));
     walker.take(name);
     argument(call, 1, &["package"]).into_iter().for_each(|package| walker.take(package));
+    note_unknown(walker, call, &beginnings);
     for beginning in beginnings {
         import_beginning(walker, call, &beginning, anchor.clone());
+    }
+}
+
+/// Notes a name of which not even the package is known.
+fn note_unknown(walker: &mut Walker<'_, '_>, call: &ast::ExprCall, beginnings: &[Beginning]) {
+    let is_known = |known: &Beginning| known.is_whole || known.own_package || known.text.contains('.');
+    if !beginnings.iter().any(is_known) {
+        walker.load_unknown(call.start());
     }
 }
 
@@ -125,6 +137,7 @@ fn builtin_import<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     });
     let names = names.filter(|names| !names.is_empty());
     walker.take(name);
+    note_unknown(walker, call, &beginnings);
     for beginning in beginnings {
         let level = if beginning.own_package { 1 } else { level };
         let package = Package { level, module: String::new() };
@@ -175,6 +188,9 @@ fn imported(
 fn resolve_name<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     let names = argument(call, 0, &["name"]).map(|name| walker.evaluator().texts_of(name));
     call.arguments.args.first().into_iter().for_each(|name| walker.take(name));
+    if names.as_ref().is_some_and(Vec::is_empty) {
+        walker.load_unknown(call.start());
+    }
     for name in names.unwrap_or_default() {
         resolve_text(walker, call, &name);
     }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use ruff_python_ast::{self as ast, Expr, Operator};
-use ruff_text_size::Ranged;
+use ruff_text_size::{Ranged, TextRange};
 
 use super::constants::has_mark;
 use super::given::Given;
@@ -254,17 +254,13 @@ impl<'w, 'a> Evaluator<'w, 'a> {
                 ("__file__", None) => out.push(Piece::Place(Place::at(Base::Source(0)))),
                 ("__name__" | "__package__", None) => out.push(Piece::OwnPackage),
                 (_, Some((scope, Binding::Value(value)))) => self.push_pieces(value, At { scope, ..at }, out),
-                (_, Some((_, Binding::Parameter(at)))) => {
-                    let given = self.given.of(*at);
-                    // Whoever else calls it gives it something else.
-                    let chosen = self.choices.choose(*at, given.len() + 1).and_then(|number| given.get(number));
-                    out.push(chosen.cloned().unwrap_or(Piece::Hole));
-                }
+                (_, Some((_, Binding::Parameter(parameter)))) => self.push_given(*parameter, out),
                 (_, Some((scope, Binding::Each(each)))) => self.push_each(each, At { scope, ..at }, out),
                 _ => self.push_constant(expr, at, out),
             },
             Expr::Attribute(attribute) => match self.attribute(attribute, at) {
                 Some(piece) => out.push(piece),
+                None if self.push_attribute(attribute, at, out) => {}
                 None => self.push_constant(expr, at, out),
             },
             Expr::Subscript(subscript) => match self.subscript(subscript, at) {
@@ -282,6 +278,14 @@ impl<'w, 'a> Evaluator<'w, 'a> {
             },
             _ => out.push(Piece::Hole),
         }
+    }
+
+    /// Pushes what the calls of the source give a parameter.
+    pub(super) fn push_given(&self, parameter: TextRange, out: &mut Vec<Piece>) {
+        let given = self.given.of(parameter);
+        // Whoever else calls it gives it something else.
+        let chosen = self.choices.choose(parameter, given.len() + 1).and_then(|number| given.get(number));
+        out.push(chosen.cloned().unwrap_or(Piece::Hole));
     }
 
     fn push_constant(&self, expr: &'a Expr, at: At, out: &mut Vec<Piece>) {

@@ -50,6 +50,9 @@ fn code<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) {
         _ => None,
     };
     if let Some(path) = path {
+        if walker.evaluator().paths(path).is_empty() {
+            walker.load_unknown(call.start());
+        }
         walker.name(path, FileUse::Code);
     }
 }

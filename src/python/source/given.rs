@@ -1,4 +1,4 @@
-//! What the functions of a source are given by its own calls.
+//! What the functions and classes of a source are given by its own calls.
 //!
 //! A call may stand behind the function, in another scope: what it gives is noted while the source is walked over, and
 //! where a parameter was asked for, the source is walked over once more with all that is known then.
@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
-use ruff_python_ast::{self as ast, Expr};
+use ruff_python_ast::{self as ast, Expr, Stmt};
 use ruff_text_size::{Ranged, TextRange};
 
 use super::evaluate::{Piece, Value};
@@ -38,15 +38,22 @@ impl Given {
     }
 }
 
-/// Notes what a call gives to a function of the source.
+/// Notes what a call gives to a function or a class of the source.
 pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     let Expr::Name(name) = call.func.as_ref() else { return };
-    let Some((_, Binding::Function(function))) = walker.scopes.lookup(name.id.as_str(), walker.scopes.innermost())
-    else {
-        return;
+    let (parameters, bound) = match walker.scopes.lookup(name.id.as_str(), walker.scopes.innermost()) {
+        Some((_, Binding::Function(function))) => (&function.parameters, 0),
+        // What a class is given its `__init__` gets, behind the instance.
+        Some((_, Binding::Class(class))) => {
+            let mut methods = class.body.iter().filter_map(Stmt::as_function_def_stmt);
+            match methods.find(|method| method.name.as_str() == "__init__") {
+                Some(method) => (&method.parameters, 1),
+                None => return,
+            }
+        }
+        _ => return,
     };
-    let parameters = &function.parameters;
-    let all = parameters.posonlyargs.iter().chain(&parameters.args);
+    let all = parameters.posonlyargs.iter().chain(&parameters.args).skip(bound);
     let by_place = all.zip(call.arguments.args.iter().take_while(|argument| !argument.is_starred_expr()));
     let mut given: Vec<(TextRange, &'a Expr)> =
         by_place.map(|(parameter, argument)| (parameter.parameter.name.range(), argument)).collect();

@@ -113,5 +113,8 @@ impl<'a> Walker<'_, 'a> {
         let listings = inner.listings.into_iter();
         self.scan.listings.extend(listings.map(|listed| Listed { line, when: outer.max(listed.when), ..listed }));
         self.scan.written.extend(inner.written);
+        if inner.loads_unknown.is_some() {
+            self.scan.loads_unknown.get_or_insert(line);
+        }
     }
 }

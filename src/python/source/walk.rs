@@ -13,7 +13,7 @@ use super::given::Given;
 use super::lines::Lines;
 use super::scopes::Scopes;
 use super::several::Choices;
-use super::{How, Import, NamedFile, PathExpression, Scan, Target, When};
+use super::{How, Import, ListedUse, NamedFile, PathExpression, Scan, Target, When};
 use super::{calls, constants, given, literals, search_path};
 
 /// Levels of the tree that are looked at: nothing real comes close, and stack is limited.
@@ -46,6 +46,8 @@ pub(in crate::python) struct Walker<'w, 'a> {
     pub(super) inner_bytes: usize,
     /// Whether folders or packages are listed anywhere.
     pub(super) lists: bool,
+    /// Whether names that begin with an underscore are told from others.
+    pub(super) tells_private: bool,
     /// Paths that are mentioned, by a path object or a join: read unless it is seen that they are written.
     pub(super) mentioned: Vec<(TextRange, NamedFile)>,
 }
@@ -72,6 +74,7 @@ impl<'w, 'a> Walker<'w, 'a> {
             within: 0,
             inner_bytes: 0,
             lists: false,
+            tells_private: false,
             mentioned: Vec::new(),
         }
     }
@@ -90,7 +93,7 @@ impl<'w, 'a> Walker<'w, 'a> {
             return Walker { given: self.given, is_again: true, ..again }.walk(body);
         }
         self.scan.constants = constants::of_module(&self.evaluator(), body);
-        let Self { mut scan, exports, named, written, mentioned, lists, .. } = self;
+        let Self { mut scan, exports, named, written, mentioned, lists, tells_private, .. } = self;
         let mut named: Vec<(TextRange, NamedFile)> =
             named.into_iter().flat_map(|(range, files)| files.into_iter().map(move |file| (range, file))).collect();
         // A path that is read is named by the read; one that is only written is not named at all.
@@ -101,6 +104,10 @@ impl<'w, 'a> Walker<'w, 'a> {
         let mut seen = HashSet::new();
         scan.files = named.into_iter().map(|(_, file)| file).filter(|file| seen.insert(file.clone())).collect();
         scan.exports = exports.finish(lists);
+        if scan.loads_unknown.is_some() {
+            let usage = if tells_private { ListedUse::PublicModules } else { ListedUse::Modules };
+            scan.listings.iter_mut().for_each(|listed| listed.usage = usage);
+        }
         scan
     }
 
@@ -124,6 +131,14 @@ impl<'w, 'a> Walker<'w, 'a> {
     pub(super) fn import(&mut self, at: TextSize, level: u32, module: &str, names: Option<Vec<String>>, how: How) {
         let (line, when) = (self.line(at), self.when());
         self.scan.imports.push(Import { line, module: module.to_owned(), level, names, how, when });
+    }
+
+    /// Notes that something is loaded by a name that is not known.
+    pub(super) fn load_unknown(&mut self, at: TextSize) {
+        if !matches!(self.when(), When::TypeOnly | When::Never) {
+            let line = self.line(at);
+            self.scan.loads_unknown.get_or_insert(line);
+        }
     }
 
     fn under(&mut self, conditions: Conditions, walk: impl FnOnce(&mut Self)) {

@@ -10,7 +10,7 @@ use super::super::mentions;
 use super::super::named_path::candidates;
 use super::{At, Closure, Data, data_node};
 use crate::python::import_system::Form;
-use crate::python::source::{Base, FileUse, Listed, MARK, NamedFile, Package, PathExpression};
+use crate::python::source::{Base, FileUse, Listed, ListedUse, MARK, NamedFile, Package, PathExpression};
 
 impl Closure<'_> {
     /// Looks for the files that were not there yet, and for those that are listed.
@@ -38,6 +38,10 @@ impl Closure<'_> {
         for pattern in patterns {
             let fixed: PathBuf = pattern.iter().take_while(|part| !part.to_str().is_some_and(is_pattern)).collect();
             let holds_root = self.folders.root.starts_with(&fixed);
+            let may_be_modules = suffix.is_none() && listed.usage != ListedUse::Data && !(holds_root && is_deep);
+            if may_be_modules && self.listed_modules(number, listed, &pattern) {
+                return;
+            }
             if !fixed.starts_with(&self.folders.root) && !holds_root || holds_root && (is_deep || suffix.is_none()) {
                 continue;
             }
@@ -59,6 +63,27 @@ impl Closure<'_> {
                 return;
             }
         }
+    }
+
+    /// Brings in the modules directly in a folder that is listed by who loads modules by names that are not known. Whether
+    /// there are any.
+    fn listed_modules(&mut self, number: usize, listed: &Listed, pattern: &Path) -> bool {
+        let Some(certainty) = self.certainty(number, listed.when) else { return true };
+        let finder = self.finder_of(number);
+        if !self.folders.is_inside(pattern.parent().unwrap_or(pattern)) {
+            return false;
+        }
+        let is_private = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"_"));
+        let mut found = matches(&pattern.with_extension("py"));
+        found.retain(|path| path.is_file() && !(listed.usage == ListedUse::PublicModules && is_private(path)));
+        let at = At { node: number, finder, line: listed.line, certainty };
+        for path in &found {
+            let base = path.parent().unwrap_or(path).to_owned();
+            let form = FileForm::Python(Form::Source);
+            let node = Node { form, finder, ..data_node(path.clone(), base) };
+            self.enqueue(Some(at), node, ReasonKind::Run, certainty, listed.line);
+        }
+        !found.is_empty()
     }
 
     /// Whether modules of the run lie in a folder.
