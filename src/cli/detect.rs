@@ -228,10 +228,12 @@ fn why(reason: &Reason) -> String {
         ReasonKind::Import => "import",
         ReasonKind::PackageInit => "package",
         ReasonKind::DynamicImport => "dynamic import",
+        ReasonKind::Plugin => "plugin by an entry point",
         ReasonKind::Run => "run",
         ReasonKind::Source => "source of it",
         ReasonKind::Library => "library",
         ReasonKind::Opened => "data",
+        ReasonKind::Argument => "argument",
         ReasonKind::StrategyYaml => "listed",
     };
     let line = match reason.by.as_ref() {

@@ -57,6 +57,8 @@ struct LaidOut {
     /// The working folder.
     folder: PathBuf,
     run: Vec<String>,
+    /// What the program is given.
+    arguments: Vec<String>,
     /// Python's arguments; those of a notebook run its cells.
     command: Vec<String>,
     /// The folder in which `command` is run.
@@ -181,7 +183,11 @@ impl LaidOut {
 
     fn runsnap(&self, arguments: &[&str]) -> Finished {
         let command = &mut self.command(RUNSNAP, &self.folder);
-        command.args(arguments).args(&self.run).output().expect("it starts").into()
+        command.args(arguments).args(&self.run);
+        if !self.arguments.is_empty() {
+            command.arg("--").args(&self.arguments);
+        }
+        command.output().expect("it starts").into()
     }
 
     fn run_python(&self) -> Output {

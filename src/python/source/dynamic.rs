@@ -22,6 +22,8 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, las
             | "set_forkserver_preload"
             | "iter_modules"
             | "walk_packages"
+            | "entry_points"
+            | "iter_entry_points"
             | "attach"
             | "attach_stub"
     ) {
@@ -50,6 +52,10 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, las
         "pkgutil.resolve_name" => resolve_name(walker, call),
         "pkgutil.iter_modules" => all_submodules(walker, call, How::AllSubmodules),
         "pkgutil.walk_packages" => all_submodules(walker, call, How::AllBelow),
+        "importlib.metadata.entry_points" | "importlib_metadata.entry_points" => {
+            entry_points(walker, call, call.arguments.find_keyword("group").map(|group| &group.value));
+        }
+        "pkg_resources.iter_entry_points" => entry_points(walker, call, argument(call, 0, &["group"])),
         "lazy_loader.attach" => attach(walker, call),
         "lazy_loader.attach_stub" => walker.import_lazily(call.start(), None, How::AllSubmodules),
         _ if last == "set_forkserver_preload" => preload(walker, call),
@@ -220,6 +226,15 @@ fn preload<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
         if is_dotted(&name) && name != "__main__" {
             walker.import(call.start(), 0, &name, None, How::Call);
         }
+    }
+}
+
+/// Notes the plugins of a group; those of all where it is not told.
+fn entry_points<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, group: Option<&'a Expr>) {
+    let groups = group.map(|group| walker.evaluator().texts_of(group)).filter(|groups| !groups.is_empty());
+    group.into_iter().for_each(|group| walker.take(group));
+    for group in groups.unwrap_or_else(|| vec![String::new()]) {
+        walker.import(call.start(), 0, &group, None, How::EntryPoints);
     }
 }
 

@@ -120,10 +120,9 @@ impl Scan {
 }
 
 fn how(kind: u8) -> DecodeResult<How> {
-    [How::Statement, How::Call, How::Prefix, How::AllSubmodules, How::AllBelow, How::Literal]
-        .into_iter()
-        .find(|how| *how as u8 == kind)
-        .ok_or_else(|| format!("kind of import {kind} is unknown"))
+    let all =
+        [How::Statement, How::Call, How::Prefix, How::AllSubmodules, How::AllBelow, How::EntryPoints, How::Literal];
+    all.into_iter().find(|how| *how as u8 == kind).ok_or_else(|| format!("kind of import {kind} is unknown"))
 }
 
 fn listed_use(kind: u8) -> DecodeResult<ListedUse> {
@@ -218,7 +217,7 @@ mod tests {
     }
 
     fn scan() -> impl Strategy<Value = Scan> {
-        let import = (any::<u32>(), ".{0,8}", any::<u32>(), option::of(vec(".{0,4}", 0..3)), 0u8..6, any_when())
+        let import = (any::<u32>(), ".{0,8}", any::<u32>(), option::of(vec(".{0,4}", 0..3)), 0u8..7, any_when())
             .prop_map(|(line, module, level, names, kind, when)| Import {
                 line,
                 module,

@@ -97,6 +97,9 @@ pub enum How {
     AllSubmodules,
     /// The same, with the submodules of these.
     AllBelow,
+    /// By the entry points of installed metadata: all modules that they name in the group `module`; where that is empty, in
+    /// any group but those of commands.
+    EntryPoints,
     /// By a string that whoever gets it may import, if it leads to a module: `module` may go on with names in that.
     Literal,
 }

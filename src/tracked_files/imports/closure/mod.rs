@@ -1,13 +1,18 @@
 //! Follows from the entry point what each file names, until nothing new is found.
 
+mod arguments;
 mod constants;
+mod entry_points;
 mod files;
 mod modules;
 mod search_path;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+
+use arguments::Argument;
 
 use super::graph::{Certainty, Edge, FileForm, Graph, Line, Node, ReasonKind};
 use super::named_path::Folders;
@@ -103,6 +108,8 @@ pub struct Closure<'a> {
     sources: &'a mut Sources,
     folders: Folders,
     data_bytes: u64,
+    /// What the program is given.
+    arguments: Vec<Argument>,
     graph: Graph,
     waiting: Vec<usize>,
     /// The files that were, or are, waiting to be read.
@@ -139,6 +146,7 @@ impl<'a> Closure<'a> {
             sources,
             folders,
             data_bytes,
+            arguments: Vec::new(),
             graph: Graph::default(),
             waiting: Vec::new(),
             queued: HashSet::new(),
@@ -160,12 +168,18 @@ impl<'a> Closure<'a> {
         }
     }
 
+    /// Says what the program is given.
+    pub fn with_arguments(self, arguments: &[OsString]) -> Self {
+        Self { arguments: arguments::read(arguments), ..self }
+    }
+
     /// Follows everything from the beginning on, and from modules that Python imports before it.
     pub fn follow(mut self, beginning: Beginning, at_start: Vec<(&str, Module)>) -> Followed {
         for (name, module) in at_start {
             self.bring_in(None, &module, name, ReasonKind::Import, Certainty::Certain, 0);
         }
-        self.begin(beginning);
+        let first = self.begin(beginning);
+        self.files_in_arguments(first);
         loop {
             while !self.waiting.is_empty() {
                 self.read_waiting();
@@ -177,6 +191,7 @@ impl<'a> Closure<'a> {
             let looked: Vec<bool> = self.finders.iter_mut().map(Finder::look_again).collect();
             if !looked.contains(&true) {
                 self.look_for_files();
+                self.modules_in_arguments();
                 if self.waiting.is_empty() {
                     self.take_data();
                 }
@@ -236,7 +251,8 @@ impl<'a> Closure<'a> {
         number
     }
 
-    fn begin(&mut self, beginning: Beginning) {
+    /// Brings in what the run starts with; its number, if it is there.
+    fn begin(&mut self, beginning: Beginning) -> Option<usize> {
         let node = |path: PathBuf, base, form| Node {
             path,
             base,
@@ -249,15 +265,14 @@ impl<'a> Closure<'a> {
         };
         match beginning {
             Beginning::File { path, base, form } => {
-                self.enqueue(None, node(path, base, form), ReasonKind::EntryPoint, Certainty::Certain, 0);
+                Some(self.enqueue(None, node(path, base, form), ReasonKind::EntryPoint, Certainty::Certain, 0))
             }
             Beginning::Module(name) => {
                 self.touch(None, &name, ReasonKind::EntryPoint, Certainty::Certain, 0);
-                if let Found::Module(module) = self.find(0, &name) {
-                    // Touched as a module already: it is the main program as well.
-                    let main = Node { is_main: true, ..modules::node_of(&module, &name, 0) };
-                    self.enqueue(None, main, ReasonKind::EntryPoint, Certainty::Certain, 0);
-                }
+                let Found::Module(module) = self.find(0, &name) else { return None };
+                // Touched as a module already: it is the main program as well.
+                let main = Node { is_main: true, ..modules::node_of(&module, &name, 0) };
+                Some(self.enqueue(None, main, ReasonKind::EntryPoint, Certainty::Certain, 0))
             }
             Beginning::Command(text) => {
                 let main = node(PathBuf::new(), self.folders.working.clone(), FileForm::Command);
@@ -272,6 +287,7 @@ impl<'a> Closure<'a> {
                 });
                 let read = Rc::new(self.sources.read_text(text.as_bytes()));
                 self.take_in(number, &read);
+                Some(number)
             }
         }
     }
@@ -391,7 +407,7 @@ impl<'a> Closure<'a> {
 
     fn unresolved(&self, missing: &Missing) -> Option<Unresolved> {
         let import = &missing.import;
-        if import.how == How::Literal {
+        if matches!(import.how, How::Literal | How::EntryPoints) {
             return None;
         }
         let certainty = self.certainty(missing.node, import.when).filter(|c| *c != Certainty::TypeOnly)?;
