@@ -5,7 +5,7 @@ use ruff_text_size::{Ranged, TextSize};
 
 use super::evaluate::{Beginning, argument, is_dotted, small_number};
 use super::walk::Walker;
-use super::{Base, How, Import, Package, When};
+use super::{Base, How, Import, Package, When, importers};
 
 /// Notes what a call imports; false where it is none of these.
 pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) -> bool {
@@ -17,6 +17,9 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, las
         last,
         "import_module"
             | "__import__"
+            | "find_spec"
+            | "find_loader"
+            | "get_loader"
             | "run_module"
             | "resolve_name"
             | "set_forkserver_preload"
@@ -39,6 +42,9 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, las
     match name.as_str() {
         "importlib.import_module" => import_module(walker, call),
         "builtins.__import__" | "importlib.__import__" => builtin_import(walker, call),
+        "importlib.util.find_spec" | "importlib.find_loader" | "pkgutil.find_loader" | "pkgutil.get_loader" => {
+            look_for(walker, call);
+        }
         "runpy.run_module" => {
             let modules = argument(call, 0, &["mod_name"]).map(|name| walker.evaluator().texts_of(name));
             call.arguments.args.first().into_iter().for_each(|name| walker.take(name));
@@ -88,6 +94,7 @@ fn import_module<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     walker.take(name);
     argument(call, 1, &["package"]).into_iter().for_each(|package| walker.take(package));
     note_unknown(walker, call, &beginnings);
+    importers::note(walker, name);
     for beginning in beginnings {
         import_beginning(walker, call, &beginning, anchor.clone());
     }
@@ -144,6 +151,7 @@ fn builtin_import<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     let names = names.filter(|names| !names.is_empty());
     walker.take(name);
     note_unknown(walker, call, &beginnings);
+    importers::note(walker, name);
     for beginning in beginnings {
         let level = if beginning.own_package { 1 } else { level };
         let package = Package { level, module: String::new() };
@@ -226,6 +234,17 @@ fn preload<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
         if is_dotted(&name) && name != "__main__" {
             walker.import(call.start(), 0, &name, None, How::Call);
         }
+    }
+}
+
+/// `importlib.util.find_spec("x")`: what is looked for is loaded where it is there.
+fn look_for<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
+    let Some(name) = argument(call, 0, &["name", "fullname", "module_or_name"]) else { return };
+    let names = walker.evaluator().texts_of(name);
+    walker.take(name);
+    importers::note(walker, name);
+    for name in names.into_iter().filter(|name| is_dotted(name)) {
+        walker.import(call.start(), 0, &name, None, How::Literal);
     }
 }
 

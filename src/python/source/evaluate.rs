@@ -5,7 +5,7 @@ use std::cell::Cell;
 use ruff_python_ast::{self as ast, Expr, Operator};
 use ruff_text_size::{Ranged, TextRange};
 
-use super::constants::has_mark;
+use super::constants::{HOLE, has_mark};
 use super::given::Given;
 use super::place::Place;
 use super::scopes::{Binding, Scopes};
@@ -52,6 +52,8 @@ pub(super) struct Evaluator<'w, 'a> {
     pub(super) choices: &'w Choices,
     given: &'w Given,
     steps: Cell<u32>,
+    /// Whether what is not known becomes a [`HOLE`].
+    keeps_holes: Cell<bool>,
 }
 
 /// Expressions looked at for one value, which bounds names that stand for each other in ever more ways.
@@ -87,7 +89,7 @@ impl At {
 
 impl<'w, 'a> Evaluator<'w, 'a> {
     pub(super) fn new(scopes: &'w Scopes<'a>, target: &'w Target, choices: &'w Choices, given: &'w Given) -> Self {
-        Self { scopes, target, choices, given, steps: Cell::new(0) }
+        Self { scopes, target, choices, given, steps: Cell::new(0), keeps_holes: Cell::new(false) }
     }
 
     /// Counts a step; false where there were enough.
@@ -119,6 +121,15 @@ impl<'w, 'a> Evaluator<'w, 'a> {
     /// The paths that an expression may stand for.
     pub(super) fn paths(&self, expr: &'a Expr) -> Vec<Place> {
         self.choices.each(|| self.path(expr)).into_iter().flatten().collect()
+    }
+
+    /// The paths that an expression may stand for, with holes in them where something is not known.
+    pub(super) fn paths_with_holes(&self, expr: &'a Expr) -> Vec<Place> {
+        self.keeps_holes.set(true);
+        let mut paths = self.paths(expr);
+        self.keeps_holes.set(false);
+        paths.retain(|place| place.rest.contains(HOLE));
+        paths
     }
 
     /// The texts that an expression may stand for.
@@ -197,6 +208,10 @@ impl<'w, 'a> Evaluator<'w, 'a> {
     pub(super) fn value(&self, expr: &'a Expr, at: At) -> Option<Value> {
         let mut value = None;
         for piece in self.pieces(expr, at) {
+            let piece = match piece {
+                Piece::Hole if self.keeps_holes.get() => Piece::Text(HOLE.to_owned()),
+                piece => piece,
+            };
             value = Some(match (value, piece) {
                 (None, Piece::Text(text)) => Value::Text(text),
                 (None, Piece::Place(place)) => Value::Place(place),

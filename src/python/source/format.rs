@@ -55,6 +55,7 @@ impl Scan {
         }
         // A line is one higher, to tell none from the first.
         push_varint(out, self.loads_unknown.map_or(0, |line| u64::from(line) + 1));
+        push_names(out, Some(&self.importers));
         push_names(out, self.exports.as_deref());
         out.push(u8::from(self.problem.is_some()));
         if let Some(problem) = &self.problem {
@@ -111,6 +112,7 @@ impl Scan {
         if let Some(line) = input.varint()?.checked_sub(1) {
             scan.loads_unknown = Some(u32::try_from(line).map_err(|_| "a number of over 32 bits")?);
         }
+        scan.importers = read_names(input)?.ok_or("no list of importers")?;
         scan.exports = read_names(input)?;
         if input.u8()? != 0 {
             scan.problem = Some(Problem { line: read_u32(input)?, message: read_text(input)? });
@@ -120,13 +122,21 @@ impl Scan {
 }
 
 fn how(kind: u8) -> DecodeResult<How> {
-    let all =
-        [How::Statement, How::Call, How::Prefix, How::AllSubmodules, How::AllBelow, How::EntryPoints, How::Literal];
+    let all = [
+        How::Statement,
+        How::Call,
+        How::Prefix,
+        How::AllSubmodules,
+        How::AllBelow,
+        How::EntryPoints,
+        How::Given,
+        How::Literal,
+    ];
     all.into_iter().find(|how| *how as u8 == kind).ok_or_else(|| format!("kind of import {kind} is unknown"))
 }
 
 fn listed_use(kind: u8) -> DecodeResult<ListedUse> {
-    [ListedUse::Data, ListedUse::Modules, ListedUse::PublicModules]
+    [ListedUse::Data, ListedUse::OneOf, ListedUse::Modules, ListedUse::PublicModules]
         .into_iter()
         .find(|usage| *usage as u8 == kind)
         .ok_or_else(|| format!("use {kind} of listed files is unknown"))
@@ -217,7 +227,7 @@ mod tests {
     }
 
     fn scan() -> impl Strategy<Value = Scan> {
-        let import = (any::<u32>(), ".{0,8}", any::<u32>(), option::of(vec(".{0,4}", 0..3)), 0u8..7, any_when())
+        let import = (any::<u32>(), ".{0,8}", any::<u32>(), option::of(vec(".{0,4}", 0..3)), 0u8..8, any_when())
             .prop_map(|(line, module, level, names, kind, when)| Import {
                 line,
                 module,
@@ -247,7 +257,7 @@ mod tests {
             Just(SearchPath::OwnPackage),
             Just(SearchPath::EveryPortion)
         ];
-        let listed = (any::<u32>(), path(), 0u8..3, any_when()).prop_map(|(line, path, usage, when)| Listed {
+        let listed = (any::<u32>(), path(), 0u8..4, any_when()).prop_map(|(line, path, usage, when)| Listed {
             line,
             path,
             usage: listed_use(usage).expect("known"),
@@ -256,11 +266,16 @@ mod tests {
         let edit = (any::<u32>(), path(), target, any::<bool>(), any_when())
             .prop_map(|(line, path, target, first, when)| SearchPathEdit { line, path, target, first, when });
         let problem = (any::<u32>(), ".{0,8}").prop_map(|(line, message)| Problem { line, message });
-        let exports = (option::of(vec(".{0,4}", 0..3)), option::of(any::<u32>()));
+        let exports = (option::of(vec(".{0,4}", 0..3)), option::of(any::<u32>()), vec(".{0,4}", 0..3));
         let lists = (vec(import, 0..4), vec(file, 0..4), vec(listed, 0..4), vec(edit, 0..4), vec(path(), 0..4));
         let constants = vec((".{0,8}", path()), 0..4);
         (lists, constants, exports, option::of(problem)).prop_map(
-            |((imports, files, listings, search_path, written), constants, (exports, loads_unknown), problem)| Scan {
+            |(
+                (imports, files, listings, search_path, written),
+                constants,
+                (exports, loads_unknown, importers),
+                problem,
+            )| Scan {
                 imports,
                 files,
                 listings,
@@ -268,6 +283,7 @@ mod tests {
                 written,
                 constants,
                 loads_unknown,
+                importers,
                 exports,
                 problem,
             },

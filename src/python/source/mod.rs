@@ -18,12 +18,14 @@ mod exports;
 mod files;
 mod format;
 mod given;
+mod importers;
 mod inner_code;
 mod lines;
 mod listings;
 mod literals;
 mod naming;
 mod nesting;
+mod patterns;
 mod place;
 mod readers;
 mod resources;
@@ -61,6 +63,8 @@ pub struct Scan {
     pub constants: Vec<(String, PathExpression)>,
     /// The first line that loads a module or a file with code by a name that is not known without running it.
     pub loads_unknown: Option<u32>,
+    /// Its functions and classes that import what they are given, by their names in the module: `load`, `Lazy`, `Registry.get`.
+    pub importers: Vec<String>,
     /// The literal `__all__`; `None` where there is none, or none that is known without running it.
     pub exports: Option<Vec<String>>,
     /// The first thing that is wrong with it. What could be read is in the other fields all the same.
@@ -100,6 +104,9 @@ pub enum How {
     /// By the entry points of installed metadata: all modules that they name in the group `module`; where that is empty, in
     /// any group but those of commands.
     EntryPoints,
+    /// By the text `module` that is given to a function or class, `names`: a name in dots by the imports of the source, behind
+    /// a colon one of its own. It counts if that is one of [`Scan::importers`].
+    Given,
     /// By a string that whoever gets it may import, if it leads to a module: `module` may go on with names in that.
     Literal,
 }
@@ -152,6 +159,8 @@ pub struct Listed {
 pub enum ListedUse {
     /// They are read, as far as is known.
     Data,
+    /// One or more of them are read, by a name that is not known.
+    OneOf,
     /// The source loads modules by names that are not known: those among the files may be meant.
     Modules,
     /// The same, but for names that begin with an underscore, which the source asks for.

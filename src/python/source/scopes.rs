@@ -46,6 +46,8 @@ const MAX_LOOPS: usize = 8;
 pub(super) struct Scope<'a> {
     pub(super) names: HashMap<&'a str, Binding<'a>>,
     is_class: bool,
+    /// The name of the function or class.
+    pub(super) name: Option<&'a str>,
     /// Of a class, what its methods give the attributes of its instances.
     pub(super) attributes: HashMap<&'a str, Binding<'a>>,
     /// Of a method, the name of its first parameter.
@@ -85,6 +87,13 @@ impl<'a> Scopes<'a> {
         let mut scope = Collector::of_class(body);
         scope.attributes = attributes::of_instances(body);
         self.stack.push(scope);
+    }
+
+    /// Gives what was entered last its name.
+    pub(super) fn name(&mut self, name: &'a str) {
+        if let Some(scope) = self.stack.last_mut() {
+            scope.name = Some(name);
+        }
     }
 
     /// The names that the body of a class binds.

@@ -14,7 +14,7 @@ use super::lines::Lines;
 use super::scopes::Scopes;
 use super::several::Choices;
 use super::{How, Import, ListedUse, NamedFile, PathExpression, Scan, Target, When};
-use super::{calls, constants, given, literals, search_path};
+use super::{calls, constants, given, importers, literals, search_path};
 
 /// Levels of the tree that are looked at: nothing real comes close, and stack is limited.
 const MAX_DEPTH: usize = 400;
@@ -46,6 +46,8 @@ pub(in crate::python) struct Walker<'w, 'a> {
     pub(super) inner_bytes: usize,
     /// Whether folders or packages are listed anywhere.
     pub(super) lists: bool,
+    /// Patterns of paths that are written.
+    pub(super) written_patterns: HashSet<PathExpression>,
     /// Whether names that begin with an underscore are told from others.
     pub(super) tells_private: bool,
     /// Paths that are mentioned, by a path object or a join: read unless it is seen that they are written.
@@ -74,6 +76,7 @@ impl<'w, 'a> Walker<'w, 'a> {
             within: 0,
             inner_bytes: 0,
             lists: false,
+            written_patterns: HashSet::new(),
             tells_private: false,
             mentioned: Vec::new(),
         }
@@ -93,7 +96,7 @@ impl<'w, 'a> Walker<'w, 'a> {
             return Walker { given: self.given, is_again: true, ..again }.walk(body);
         }
         self.scan.constants = constants::of_module(&self.evaluator(), body);
-        let Self { mut scan, exports, named, written, mentioned, lists, tells_private, .. } = self;
+        let Self { mut scan, exports, named, written, mentioned, lists, written_patterns, tells_private, .. } = self;
         let mut named: Vec<(TextRange, NamedFile)> =
             named.into_iter().flat_map(|(range, files)| files.into_iter().map(move |file| (range, file))).collect();
         // A path that is read is named by the read; one that is only written is not named at all.
@@ -106,8 +109,11 @@ impl<'w, 'a> Walker<'w, 'a> {
         scan.exports = exports.finish(lists);
         if scan.loads_unknown.is_some() {
             let usage = if tells_private { ListedUse::PublicModules } else { ListedUse::Modules };
-            scan.listings.iter_mut().for_each(|listed| listed.usage = usage);
+            let listed = scan.listings.iter_mut().filter(|listed| listed.usage == ListedUse::Data);
+            listed.for_each(|listed| listed.usage = usage);
         }
+        // What comes of the run is no part of it.
+        scan.listings.retain(|listed| listed.usage != ListedUse::OneOf || !written_patterns.contains(&listed.path));
         scan
     }
 
@@ -187,6 +193,7 @@ impl<'w, 'a> Walker<'w, 'a> {
         }
         self.visit_defaults(&function.parameters);
         self.scopes.enter_function(Some(&function.parameters), &function.body);
+        self.scopes.name(function.name.as_str());
         self.function_depth += 1;
         let lazy = Conditions { lazy: true, ..self.conditions };
         self.under(lazy, |walker| walker.visit_body(&function.body));
@@ -208,6 +215,7 @@ impl<'w, 'a> Walker<'w, 'a> {
             self.visit_arguments(arguments);
         }
         self.scopes.enter_class(&class.body);
+        self.scopes.name(class.name.as_str());
         self.function_depth += 1;
         self.visit_body(&class.body);
         self.function_depth -= 1;
@@ -312,6 +320,7 @@ impl<'w, 'a> Walker<'w, 'a> {
                 }
                 literals::arguments(self, call);
                 given::call(self, call);
+                importers::call(self, call);
                 visitor::walk_expr(self, expr);
             }
             Expr::BinOp(operation) => {

@@ -12,6 +12,9 @@ use super::{At, Closure, Data, data_node};
 use crate::python::import_system::Form;
 use crate::python::source::{Base, FileUse, Listed, ListedUse, MARK, NamedFile, Package, PathExpression};
 
+/// Files that one path may mean of which a part is not known.
+const MAX_ONE_OF: usize = 100;
+
 impl Closure<'_> {
     /// Looks for the files that were not there yet, and for those that are listed.
     pub(super) fn look_for_files(&mut self) {
@@ -38,7 +41,8 @@ impl Closure<'_> {
         for pattern in patterns {
             let fixed: PathBuf = pattern.iter().take_while(|part| !part.to_str().is_some_and(is_pattern)).collect();
             let holds_root = self.folders.root.starts_with(&fixed);
-            let may_be_modules = suffix.is_none() && listed.usage != ListedUse::Data && !(holds_root && is_deep);
+            let loads = matches!(listed.usage, ListedUse::Modules | ListedUse::PublicModules);
+            let may_be_modules = suffix.is_none() && loads && !(holds_root && is_deep);
             if may_be_modules && self.listed_modules(number, listed, &pattern) {
                 return;
             }
@@ -49,6 +53,10 @@ impl Closure<'_> {
                 continue;
             }
             let found = matches(&pattern);
+            // Which of so many is meant nobody knows.
+            if listed.usage == ListedUse::OneOf && found.len() > MAX_ONE_OF {
+                continue;
+            }
             if suffix.is_none() && found.iter().any(|path| path.extension().is_some_and(|own| own == "py")) {
                 continue;
             }

@@ -4,6 +4,7 @@ mod arguments;
 mod constants;
 mod entry_points;
 mod files;
+mod importers;
 mod modules;
 mod search_path;
 
@@ -120,6 +121,10 @@ pub struct Closure<'a> {
     connected: HashSet<(Option<usize>, usize, Certainty)>,
     reads: HashMap<usize, Rc<Read>>,
     missing: Vec<Missing>,
+    /// Names that are given to functions and classes which may import them.
+    given: Vec<(usize, Import)>,
+    /// Whether any source has such functions or classes.
+    has_importers: bool,
     /// Files that are named, which are looked for when all is read: what they are relative to may be said anywhere.
     named: Vec<(usize, NamedFile)>,
     /// Edits of the search path with values that are not known yet.
@@ -154,6 +159,8 @@ impl<'a> Closure<'a> {
             connected: HashSet::new(),
             reads: HashMap::new(),
             missing: Vec::new(),
+            given: Vec::new(),
+            has_importers: false,
             named: Vec::new(),
             edits: Vec::new(),
             looked_in: 0,
@@ -191,6 +198,7 @@ impl<'a> Closure<'a> {
             let looked: Vec<bool> = self.finders.iter_mut().map(Finder::look_again).collect();
             if !looked.contains(&true) {
                 self.look_for_files();
+                self.look_at_given();
                 self.modules_in_arguments();
                 if self.waiting.is_empty() {
                     self.take_data();
@@ -336,6 +344,7 @@ impl<'a> Closure<'a> {
         }
         self.reads.insert(number, Rc::clone(read));
         let scan: &Scan = &read.scan;
+        self.has_importers |= !scan.importers.is_empty();
         // In the order of the text, but for what functions do: they are called from anywhere.
         let (first, mut edits): (Vec<_>, Vec<_>) = scan.search_path.iter().partition(|edit| edit.when >= When::Lazy);
         first.into_iter().for_each(|edit| self.edit(number, edit));
@@ -407,7 +416,7 @@ impl<'a> Closure<'a> {
 
     fn unresolved(&self, missing: &Missing) -> Option<Unresolved> {
         let import = &missing.import;
-        if matches!(import.how, How::Literal | How::EntryPoints) {
+        if matches!(import.how, How::Literal | How::EntryPoints | How::Given) {
             return None;
         }
         let certainty = self.certainty(missing.node, import.when).filter(|c| *c != Certainty::TypeOnly)?;
