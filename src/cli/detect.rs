@@ -216,6 +216,7 @@ fn place(detected: &Detected, by: &Line) -> String {
     let file = by.file.as_ref().map_or_else(|| "the command".to_owned(), |file| shown(detected, file));
     match by.cell {
         Some(cell) => format!("{file}, cell {cell}, line {}", by.line),
+        None if by.line == 0 => file,
         None => format!("{file}:{}", by.line),
     }
 }

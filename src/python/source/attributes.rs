@@ -11,8 +11,8 @@ use super::scopes::{Binding, Scopes, names_of};
 
 /// Statements and expressions within each other.
 const MAX_DEPTH: usize = 100;
-/// An expression with more names is nothing that is worth following.
-const MAX_NAMES: usize = 32;
+/// A longer expression is nothing that is worth following.
+const MAX_EXPRESSIONS: usize = 64;
 
 /// What the methods of a class give the attributes of its instances.
 pub(super) fn of_instances<'a>(body: &'a [Stmt]) -> HashMap<&'a str, Binding<'a>> {
@@ -48,17 +48,16 @@ pub(super) fn receiver(parameters: &ast::Parameters) -> Option<&str> {
     Some(first.parameter.name.as_str())
 }
 
-/// Whether an expression uses few names, and none that is bound.
+/// Whether an expression is short, and uses no name that is bound.
 fn free_names(expr: &Expr, is_bound: impl Fn(&str) -> bool) -> bool {
-    let mut names = Names { found: Vec::new(), depth: 0, is_whole: true };
+    let mut names = Names { found: Vec::new(), count: 0 };
     names.visit_expr(expr);
-    names.is_whole && !names.found.into_iter().any(is_bound)
+    names.count <= MAX_EXPRESSIONS && !names.found.into_iter().any(is_bound)
 }
 
 struct Names<'a> {
     found: Vec<&'a str>,
-    depth: usize,
-    is_whole: bool,
+    count: usize,
 }
 
 impl<'a> Visitor<'a> for Names<'a> {
@@ -66,11 +65,9 @@ impl<'a> Visitor<'a> for Names<'a> {
         if let Expr::Name(name) = expr {
             self.found.push(name.id.as_str());
         }
-        self.is_whole &= self.depth < MAX_DEPTH && self.found.len() <= MAX_NAMES;
-        if self.is_whole {
-            self.depth += 1;
+        self.count += 1;
+        if self.count <= MAX_EXPRESSIONS {
             walk_expr(self, expr);
-            self.depth -= 1;
         }
     }
 }
@@ -167,7 +164,7 @@ impl<'a> Scopes<'a> {
                 }
             }
             (scope, Binding::Class(class)) => {
-                let own = Scopes::of_class(class);
+                let own = self.of_class(class);
                 match own.names.get(wanted)? {
                     Binding::Value(value) if free_names(value, |name| own.names.contains_key(name)) => {
                         Some((scope, Binding::Value(value)))

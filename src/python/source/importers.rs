@@ -18,13 +18,14 @@ const MAX_PARTS: usize = 8;
 /// Importers of one source.
 const MAX_IMPORTERS: usize = 200;
 /// Packages with functions that take names of other things.
-const OF_NAMES: [&str; 10] = [
+const OF_NAMES: [&str; 11] = [
     "typing",
     "typing_extensions",
     "logging",
     "collections",
     "dataclasses",
     "enum",
+    "multiprocessing",
     "warnings",
     "unittest",
     "pytest",

@@ -1,6 +1,8 @@
 //! What the names of a source stand for: imports under their aliases, values that are bound once, or nothing known.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
 use ruff_python_ast::{self as ast, Expr, ExprContext, Stmt};
@@ -58,6 +60,8 @@ pub(super) struct Scope<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Scopes<'a> {
     stack: Vec<Scope<'a>>,
+    /// What the bodies of classes bind that were asked for, by where they stand.
+    classes: RefCell<HashMap<TextRange, Rc<Scope<'a>>>>,
 }
 
 impl<'a> Scopes<'a> {
@@ -70,7 +74,7 @@ impl<'a> Scopes<'a> {
         for name in globals.names {
             collector.bind(name, Binding::Unknown);
         }
-        Self { stack: vec![collector.scope] }
+        Self { stack: vec![collector.scope], classes: RefCell::default() }
     }
 
     /// Enters a function.
@@ -97,8 +101,9 @@ impl<'a> Scopes<'a> {
     }
 
     /// The names that the body of a class binds.
-    pub(super) fn of_class(class: &'a ast::StmtClassDef) -> Scope<'a> {
-        Collector::of_class(&class.body)
+    pub(super) fn of_class(&self, class: &'a ast::StmtClassDef) -> Rc<Scope<'a>> {
+        let mut classes = self.classes.borrow_mut();
+        Rc::clone(classes.entry(class.range()).or_insert_with(|| Rc::new(Collector::of_class(&class.body))))
     }
 
     /// One of the scopes around.

@@ -1,5 +1,6 @@
 //! The program's arguments: files that they name, and modules where the program imports by names that it is told.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -81,6 +82,9 @@ impl Closure<'_> {
         let loads = self.reads.iter().filter_map(|(number, read)| Some((*number, read.scan.loads_unknown?)));
         let mut loads: Vec<(usize, u32)> = loads.collect();
         loads.sort_unstable();
+        // They all find the same.
+        let mut finders = HashSet::new();
+        loads.retain(|(number, _)| finders.insert(self.finder_of(*number)));
         let names: Vec<String> = self.arguments.iter().filter_map(|argument| module_in(&argument.text)).collect();
         for (node, line) in loads {
             let at = At { node, finder: self.finder_of(node), line, certainty: Certainty::Lazy };

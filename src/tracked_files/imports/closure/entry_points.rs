@@ -3,14 +3,15 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
+use std::rc::Rc;
 
 use super::super::graph::ReasonKind;
 use super::{At, Closure, Data};
-use crate::python::import_system::Found;
+use crate::python::import_system::{Finder, Found};
 
 /// A longer file is nobody's list of entry points.
 const MAX_BYTES: u64 = 1 << 20;
-/// Entry points of one package.
+/// Entry points of all packages.
 const MAX_ENTRY_POINTS: usize = 10_000;
 /// Groups that name commands, which a program does not load.
 const COMMANDS: [&str; 2] = ["console_scripts", "gui_scripts"];
@@ -18,20 +19,33 @@ const COMMANDS: [&str; 2] = ["console_scripts", "gui_scripts"];
 impl Closure<'_> {
     /// Brings in the modules of the project in a group of entry points; in any group where that is empty.
     pub(super) fn plugins(&mut self, at: At, group: &str) {
-        let files = self.finders.get_mut(at.finder).map(|finder| finder.entry_points()).unwrap_or_default();
-        for file in &files {
-            // What a package in development has beside it is read as the rest of the project is.
-            let is_installed = self.finders.get(at.finder).is_none_or(|finder| finder.is_installed(file));
-            if !is_installed && self.folders.is_inside(file) {
-                self.data.push(Data { at, path: file.clone(), kind: ReasonKind::Opened });
-            }
-        }
-        for (own, module) in files.iter().flat_map(|file| entry_points(&content_of(file))) {
+        for (own, module) in self.entry_points_of(at).iter() {
             let is_wanted = if group.is_empty() { !COMMANDS.contains(&own.as_str()) } else { own == group };
-            if is_wanted && matches!(self.find(at.finder, &module), Found::Module(_)) {
-                self.touch(Some(at), &module, ReasonKind::Plugin, at.certainty, at.line);
+            if is_wanted && matches!(self.find(at.finder, module), Found::Module(_)) {
+                self.touch(Some(at), module, ReasonKind::Plugin, at.certainty, at.line);
             }
         }
+    }
+
+    /// The groups and modules of all that is installed. What a package in development has beside it is read as the rest of
+    /// the project is.
+    fn entry_points_of(&mut self, at: At) -> Rc<Vec<(String, String)>> {
+        if let Some(known) = self.entry_points.get(&at.finder) {
+            return Rc::clone(known);
+        }
+        let files = self.finders.get_mut(at.finder).map(Finder::entry_points).unwrap_or_default();
+        let mut found = Vec::new();
+        for file in files {
+            found.extend(entry_points(&content_of(&file)));
+            found.truncate(MAX_ENTRY_POINTS);
+            let is_installed = self.finders.get(at.finder).is_none_or(|finder| finder.is_installed(&file));
+            if !is_installed && self.folders.is_inside(&file) {
+                self.data.push(Data { at, path: file, kind: ReasonKind::Opened });
+            }
+        }
+        let found = Rc::new(found);
+        self.entry_points.insert(at.finder, Rc::clone(&found));
+        found
     }
 }
 

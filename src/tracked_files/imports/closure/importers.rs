@@ -2,26 +2,36 @@
 
 use super::Closure;
 use crate::python::import_system::Found;
-use crate::python::source::{How, Import};
+use crate::python::source::{How, Import, Scan};
 
 /// Sources that have a function one from the other.
 const MAX_DEPTH: u32 = 8;
+
+fn last_of(name: &str) -> &str {
+    name.rsplit(['.', ':']).next().unwrap_or(name)
+}
 
 impl Closure<'_> {
     /// Brings in what importers are given, of those that have been read.
     pub(super) fn look_at_given(&mut self) {
         // Most projects have none.
-        if !self.has_importers {
+        if self.importers.is_empty() {
             return;
         }
         for (number, import) in std::mem::take(&mut self.given) {
             let callee = import.names.as_deref().and_then(<[String]>::first);
+            let callee = callee.filter(|callee| self.importers.contains(last_of(callee)));
             if !callee.is_some_and(|callee| self.is_importer(number, callee, 0)) {
                 self.given.push((number, import));
                 continue;
             }
             self.import(number, &Import { how: How::Literal, names: None, ..import });
         }
+    }
+
+    /// Notes the importers of a source by the last parts of their names, by which nearly all other calls are told from theirs.
+    pub(super) fn note_importers(&mut self, scan: &Scan) {
+        self.importers.extend(scan.importers.iter().map(|name| last_of(name).to_owned()));
     }
 
     /// Whether what a source calls by a name imports what it is given.

@@ -123,8 +123,10 @@ pub struct Closure<'a> {
     missing: Vec<Missing>,
     /// Names that are given to functions and classes which may import them.
     given: Vec<(usize, Import)>,
-    /// Whether any source has such functions or classes.
-    has_importers: bool,
+    /// The last parts of the names of functions and classes that do.
+    importers: HashSet<String>,
+    /// The groups and modules of entry points, for each finder that was asked.
+    entry_points: HashMap<usize, Rc<Vec<(String, String)>>>,
     /// Files that are named, which are looked for when all is read: what they are relative to may be said anywhere.
     named: Vec<(usize, NamedFile)>,
     /// Edits of the search path with values that are not known yet.
@@ -160,7 +162,8 @@ impl<'a> Closure<'a> {
             reads: HashMap::new(),
             missing: Vec::new(),
             given: Vec::new(),
-            has_importers: false,
+            importers: HashSet::new(),
+            entry_points: HashMap::new(),
             named: Vec::new(),
             edits: Vec::new(),
             looked_in: 0,
@@ -208,6 +211,7 @@ impl<'a> Closure<'a> {
                 }
                 continue;
             }
+            self.entry_points.clear();
             for Missing { node, import } in std::mem::take(&mut self.missing) {
                 self.import(node, &import);
             }
@@ -344,7 +348,7 @@ impl<'a> Closure<'a> {
         }
         self.reads.insert(number, Rc::clone(read));
         let scan: &Scan = &read.scan;
-        self.has_importers |= !scan.importers.is_empty();
+        self.note_importers(scan);
         // In the order of the text, but for what functions do: they are called from anywhere.
         let (first, mut edits): (Vec<_>, Vec<_>) = scan.search_path.iter().partition(|edit| edit.when >= When::Lazy);
         first.into_iter().for_each(|edit| self.edit(number, edit));
