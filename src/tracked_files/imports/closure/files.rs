@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use super::super::graph::{Certainty, FileForm, Node, ReasonKind};
 use super::super::listed::{is_pattern, matches};
-use super::super::mentions;
 use super::super::named_path::candidates;
 use super::{At, Closure, Data, data_node};
 use crate::python::import_system::Form;
@@ -149,16 +148,6 @@ impl Closure<'_> {
         true
     }
 
-    /// Brings in the modules of the project that a data file names.
-    pub(super) fn names_in_data(&mut self, number: usize, finder: usize, path: &Path) {
-        // A file that cannot be read is told when it is to be stored.
-        let content = std::fs::read(path).unwrap_or_default();
-        for name in mentions::names_in(path, &content) {
-            let at = At { node: number, finder, line: 0, certainty: Certainty::Lazy };
-            self.beginning(at, &name, 1);
-        }
-    }
-
     /// Brings in the data files, but for those that the run writes: they are what comes of it.
     pub(super) fn take_data(&mut self) {
         let mut written = BTreeSet::new();
@@ -182,7 +171,7 @@ impl Closure<'_> {
             }
             let base = path.parent().unwrap_or(&path).to_owned();
             let number = self.enqueue(Some(at), data_node(path.clone(), base), kind, at.certainty, at.line);
-            self.names_in_data(number, at.finder, &path);
+            self.names_in_data(At { node: number, line: 0, certainty: Certainty::Lazy, ..at }, &path);
         }
     }
 

@@ -5,6 +5,7 @@ mod constants;
 mod entry_points;
 mod files;
 mod importers;
+mod mentions;
 mod modules;
 mod search_path;
 
@@ -136,6 +137,10 @@ pub struct Closure<'a> {
     listed: Vec<(usize, Listed)>,
     /// Data files, which belong to the run unless it writes them.
     data: Vec<Data>,
+    /// Data files of which the names are known.
+    looked_into: HashSet<PathBuf>,
+    /// Words in data files.
+    words: Vec<(At, String)>,
     attributes: Vec<Attribute>,
     stars: Vec<Star>,
     assumed: HashMap<PathBuf, String>,
@@ -169,6 +174,8 @@ impl<'a> Closure<'a> {
             looked_in: 0,
             listed: Vec::new(),
             data: Vec::new(),
+            looked_into: HashSet::new(),
+            words: Vec::new(),
             attributes: Vec::new(),
             stars: Vec::new(),
             assumed: HashMap::new(),
@@ -205,8 +212,9 @@ impl<'a> Closure<'a> {
                 self.modules_in_arguments();
                 if self.waiting.is_empty() {
                     self.take_data();
+                    self.modules_in_data();
                 }
-                if self.waiting.is_empty() {
+                if self.waiting.is_empty() && self.data.is_empty() {
                     break;
                 }
                 continue;
