@@ -3,7 +3,7 @@
 use ruff_python_ast::{self as ast, Expr};
 use ruff_text_size::{Ranged, TextSize};
 
-use super::evaluate::{Beginning, argument, is_dotted, small_number};
+use super::evaluate::{Beginning, Evaluator, argument, is_dotted, small_number};
 use super::walk::Walker;
 use super::{Base, How, Import, Package, When, importers};
 
@@ -90,20 +90,28 @@ fn import_module<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     let evaluator = walker.evaluator();
     let Some(name) = argument(call, 0, &["name"]) else { return };
     let beginnings = evaluator.beginnings_of(name);
+    let is_known = is_known(&evaluator, name, &beginnings);
     let anchor = argument(call, 1, &["package"]).map(|package| evaluator.package(package, evaluator.here()));
     walker.take(name);
     argument(call, 1, &["package"]).into_iter().for_each(|package| walker.take(package));
-    note_unknown(walker, call, &beginnings);
+    note_unknown(walker, call, is_known);
     importers::note(walker, name);
     for beginning in beginnings {
         import_beginning(walker, call, &beginning, anchor.clone());
     }
 }
 
-/// Notes a name of which not even the package is known.
-fn note_unknown(walker: &mut Walker<'_, '_>, call: &ast::ExprCall, beginnings: &[Beginning]) {
-    let is_known = |known: &Beginning| known.is_whole || known.own_package || known.text.contains('.');
-    if !beginnings.iter().any(is_known) {
+/// Whether at least the package of a name is known, by something else than a parameter's default.
+fn is_known<'a>(evaluator: &Evaluator<'_, 'a>, name: &'a Expr, beginnings: &[Beginning]) -> bool {
+    let known = |beginnings: &[Beginning]| {
+        let is_known = |known: &&Beginning| known.is_whole || known.own_package || known.text.contains('.');
+        beginnings.iter().filter(is_known).cloned().collect::<Vec<_>>()
+    };
+    evaluator.is_known(&known(beginnings), |evaluator| known(&evaluator.beginnings_of(name)))
+}
+
+fn note_unknown(walker: &mut Walker<'_, '_>, call: &ast::ExprCall, is_known: bool) {
+    if !is_known {
         walker.load_unknown(call.start());
     }
 }
@@ -137,6 +145,7 @@ fn builtin_import<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     let evaluator = walker.evaluator();
     let Some(name) = argument(call, 0, &["name"]) else { return };
     let beginnings = evaluator.beginnings_of(name);
+    let is_known = is_known(&evaluator, name, &beginnings);
     let names = argument(call, 3, &["fromlist"]).map(|names| walker.texts(names));
     let level = match argument(call, 4, &["level"]) {
         None => 0,
@@ -150,7 +159,7 @@ fn builtin_import<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     });
     let names = names.filter(|names| !names.is_empty());
     walker.take(name);
-    note_unknown(walker, call, &beginnings);
+    note_unknown(walker, call, is_known);
     importers::note(walker, name);
     for beginning in beginnings {
         let level = if beginning.own_package { 1 } else { level };

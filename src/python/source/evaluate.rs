@@ -54,6 +54,10 @@ pub(super) struct Evaluator<'w, 'a> {
     steps: Cell<u32>,
     /// Whether what is not known becomes a [`HOLE`].
     keeps_holes: Cell<bool>,
+    /// Whether parameters are only what calls give them.
+    skips_defaults: Cell<bool>,
+    /// Whether a parameter's default was looked at.
+    used_defaults: Cell<bool>,
 }
 
 /// Expressions looked at for one value, which bounds names that stand for each other in ever more ways.
@@ -89,7 +93,16 @@ impl At {
 
 impl<'w, 'a> Evaluator<'w, 'a> {
     pub(super) fn new(scopes: &'w Scopes<'a>, target: &'w Target, choices: &'w Choices, given: &'w Given) -> Self {
-        Self { scopes, target, choices, given, steps: Cell::new(0), keeps_holes: Cell::new(false) }
+        Self {
+            scopes,
+            target,
+            choices,
+            given,
+            steps: Cell::new(0),
+            keeps_holes: Cell::new(false),
+            skips_defaults: Cell::new(false),
+            used_defaults: Cell::new(false),
+        }
     }
 
     /// Counts a step; false where there were enough.
@@ -121,6 +134,17 @@ impl<'w, 'a> Evaluator<'w, 'a> {
     /// The paths that an expression may stand for.
     pub(super) fn paths(&self, expr: &'a Expr) -> Vec<Place> {
         self.choices.each(|| self.path(expr)).into_iter().flatten().collect()
+    }
+
+    /// Whether an evaluation gives something that does not come of a parameter's default alone: `found` is what it has given.
+    pub(super) fn is_known<T>(&self, found: &[T], again: impl FnOnce(&Self) -> Vec<T>) -> bool {
+        if found.is_empty() || !self.used_defaults.replace(false) {
+            return !found.is_empty();
+        }
+        self.skips_defaults.set(true);
+        let is_known = !again(self).is_empty();
+        self.skips_defaults.set(false);
+        is_known
     }
 
     /// The paths that an expression may stand for, with holes in them where something is not known.
@@ -295,12 +319,15 @@ impl<'w, 'a> Evaluator<'w, 'a> {
         }
     }
 
-    /// Pushes what the calls of the source give a parameter.
+    /// Pushes what the calls of the source give a parameter, or its default.
     pub(super) fn push_given(&self, parameter: TextRange, out: &mut Vec<Piece>) {
         let given = self.given.of(parameter);
+        let default = self.given.default_of(parameter).filter(|_| !self.skips_defaults.get());
+        self.used_defaults.set(self.used_defaults.get() || default.is_some());
         // Whoever else calls it gives it something else.
-        let chosen = self.choices.choose(parameter, given.len() + 1).and_then(|number| given.get(number));
-        out.push(chosen.cloned().unwrap_or(Piece::Hole));
+        let chosen = self.choices.choose(parameter, given.len() + usize::from(default.is_some()) + 1);
+        let piece = chosen.and_then(|number| given.iter().chain(default).nth(number));
+        out.push(piece.cloned().unwrap_or(Piece::Hole));
     }
 
     fn push_constant(&self, expr: &'a Expr, at: At, out: &mut Vec<Piece>) {

@@ -50,7 +50,9 @@ fn code<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) {
         _ => None,
     };
     if let Some(path) = path {
-        if walker.evaluator().paths(path).is_empty() {
+        let evaluator = walker.evaluator();
+        let places = evaluator.paths(path);
+        if !evaluator.is_known(&places, |evaluator| evaluator.paths(path)) {
             walker.load_unknown(call.start());
         }
         walker.name(path, FileUse::Code);
@@ -187,11 +189,13 @@ fn read<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) ->
             walker.write(path);
             continue;
         }
-        let places = walker.evaluator().paths(path);
+        let evaluator = walker.evaluator();
+        let places = evaluator.paths(path);
+        let is_known = evaluator.is_known(&places, |evaluator| evaluator.paths(path));
         let is_likely = |place: &Place| {
             place.base != Base::Working || place.rest.contains(['/', super::MARK]) || has_extension(&place.rest)
         };
-        if places.is_empty() {
+        if !is_known {
             walker.name_one_of(path, &FileUse::Data);
         }
         for place in places {

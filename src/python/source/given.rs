@@ -22,6 +22,7 @@ const MAX_PARAMETERS: usize = 2000;
 #[derive(Debug, Default)]
 pub(super) struct Given {
     values: HashMap<TextRange, Vec<Piece>>,
+    defaults: HashMap<TextRange, Piece>,
     is_wanted: Cell<bool>,
 }
 
@@ -32,9 +33,44 @@ impl Given {
         self.values.get(&parameter).map_or(&[], Vec::as_slice)
     }
 
+    /// What a parameter is where it is not given.
+    pub(super) fn default_of(&self, parameter: TextRange) -> Option<&Piece> {
+        self.defaults.get(&parameter)
+    }
+
     /// Whether another walk may find more.
     pub(super) fn is_wanted(&self) -> bool {
         self.is_wanted.get() && !self.values.is_empty()
+    }
+}
+
+/// Notes what the parameters of a function are where they are not given.
+pub(super) fn defaults<'a>(walker: &mut Walker<'_, 'a>, parameters: &'a ast::Parameters) {
+    for parameter in parameters.iter_non_variadic_params() {
+        let Some(default) = parameter.default.as_deref() else { continue };
+        let may_be_text = matches!(
+            default,
+            Expr::StringLiteral(_)
+                | Expr::FString(_)
+                | Expr::BinOp(_)
+                | Expr::Call(_)
+                | Expr::Name(_)
+                | Expr::Attribute(_)
+        );
+        if !may_be_text || walker.given.defaults.len() >= MAX_PARAMETERS {
+            continue;
+        }
+        if let Some(value) = walker.evaluator().value_of(default) {
+            walker.given.defaults.insert(parameter.parameter.name.range(), piece(value));
+        }
+    }
+}
+
+fn piece(value: Value) -> Piece {
+    match value {
+        Value::Text(text) => Piece::Text(text),
+        Value::Place(place) => Piece::Place(place),
+        Value::Python => Piece::Python,
     }
 }
 
@@ -71,11 +107,7 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
         let values = walker.each(|| walker.evaluator().value_of(argument));
         let known = walker.given.values.entry(parameter).or_default();
         for value in values.into_iter().flatten() {
-            let piece = match value {
-                Value::Text(text) => Piece::Text(text),
-                Value::Place(place) => Piece::Place(place),
-                Value::Python => Piece::Python,
-            };
+            let piece = piece(value);
             if known.len() < MAX_VALUES && !known.contains(&piece) {
                 known.push(piece);
             }

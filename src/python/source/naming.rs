@@ -47,9 +47,11 @@ impl<'a> Walker<'_, 'a> {
 
     /// Names the file that an expression stands for.
     pub(super) fn name(&mut self, expr: &'a Expr, usage: FileUse) {
-        let places = self.evaluator().paths(expr);
+        let evaluator = self.evaluator();
+        let places = evaluator.paths(expr);
+        let is_known = evaluator.is_known(&places, |evaluator| evaluator.paths(expr));
         self.take(expr);
-        if places.is_empty() {
+        if !is_known {
             self.name_one_of(expr, &usage);
         }
         for place in places {

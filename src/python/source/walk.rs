@@ -202,6 +202,7 @@ impl<'w, 'a> Walker<'w, 'a> {
     }
 
     fn visit_defaults(&mut self, parameters: &'a ast::Parameters) {
+        given::defaults(self, parameters);
         for default in parameters.iter_non_variadic_params().filter_map(|parameter| parameter.default.as_deref()) {
             self.visit_expr(default);
         }

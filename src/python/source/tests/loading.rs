@@ -101,6 +101,8 @@ fn one_of_the_files_of_a_folder_is_read() {
             // What is written is no part of the run, and what is known is known.
             ("open(f'a/{x}.csv', 'w')\nopen(f'a/{x}.csv')", ""),
             ("def f(x): open(f'a/{x}.csv')\nf('b')", ""),
+            ("def f(x='b'): open(f'a/{x}.csv')", "OneOf Lazy ./a/*.csv"),
+            ("def f(x='b'): open(f'a/{x}.csv')\nf('c')", ""),
         ],
     );
 }
@@ -162,6 +164,7 @@ fn the_first_line_that_loads_what_is_not_known_is_told() {
     let line = |source: &str| scanned(&format!("{HEAD}{source}")).loads_unknown;
     assert_eq!(line("x\nimportlib.import_module(x)\n__import__(x)"), Some(4));
     assert_eq!(line("exec('import importlib\\nimportlib.import_module(x)')"), Some(3));
+    assert_eq!(line("def f(x='a'):\n    importlib.import_module(x)"), Some(4));
     for known in
         ["importlib.import_module('x')", "importlib.import_module(f'x.{y}')", "exec(x)", "runpy.run_module('x')"]
     {
