@@ -53,7 +53,7 @@ pub fn mentions_in(path: &Path, read: impl FnOnce() -> Vec<u8>) -> Option<Mentio
 
 /// Notes the values of settings and lists, as JSON, YAML, TOML and INI write them alike.
 fn values(text: &str, mentions: &mut Mentions) {
-    for line in text.lines() {
+    for line in text.lines().filter(|line| !is_section(line)) {
         let line = line.split_once(" #").map_or(line, |(line, _)| line);
         for part in line.split([',', '[', ']', '{', '}']) {
             let (key, value) = setting(part);
@@ -65,6 +65,12 @@ fn values(text: &str, mentions: &mut Mentions) {
             }
         }
     }
+}
+
+/// Whether a line is the head of a section: `[x.y]`.
+fn is_section(line: &str) -> bool {
+    let line = line.trim();
+    line.starts_with('[') && line.ends_with(']') && !line.contains(['"', '\'', ',', ':'])
 }
 
 /// The name and the value of a setting; an item of a list has no name.
@@ -198,7 +204,7 @@ mod tests {
         assert_eq!(told("a.toml", "[x.y]\nname = \"trend\"\nfile=\"a.csv\"\n"), is("trend", "a.csv"));
         assert_eq!(
             told("a.ini", "; no\n[x]\nfile = a.csv\nlist = a.csv, b.csv\n*.csv = %(x)s.csv\n"),
-            is("x", "a.csv b.csv")
+            is("", "a.csv b.csv")
         );
         assert_eq!(told("a.csv", "a.csv"), is("", ""));
         assert_eq!(told("a.json", ":,=,{\"\":\"\"}\n- \n=\n: \n"), is("", ""));
