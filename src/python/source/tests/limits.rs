@@ -103,6 +103,12 @@ fn monsters(times: usize) -> Vec<(&'static str, String)> {
                 + "  open(self.a99)\n",
         ),
         ("names that are given", "import x\n".to_owned() + &"x.y('a', 'b', c='d')\n".repeat(times.min(20_000))),
+        (
+            "defaults",
+            format!("def f({}):\n", (0..200).map(|n| format!("x{n}='a',")).collect::<String>())
+                + &format!("  open({}'b')\n", (0..200).map(|n| format!("x{n} + ")).collect::<String>())
+                    .repeat(times / 100),
+        ),
         ("holes", format!("open('a/' + {}'.csv')\n", "x + ".repeat(times))),
         ("recovering", format!("x = (\n{}", "def f(:\n x = [\n".repeat(times.min(20_000)))),
         ("recovering blocks", format!("x = (\n{}", indented("if x: y = ("))),
