@@ -224,6 +224,7 @@ fn place(detected: &Detected, by: &Line) -> String {
     let file = by.file.as_ref().map_or_else(|| "the command".to_owned(), |file| shown(detected, file));
     match by.cell {
         Some(cell) => format!("{file}, cell {cell}, line {}", by.line),
+        None if by.line == 0 => file,
         None => format!("{file}:{}", by.line),
     }
 }
@@ -236,10 +237,12 @@ fn why(reason: &Reason) -> String {
         ReasonKind::Import => "import",
         ReasonKind::PackageInit => "package",
         ReasonKind::DynamicImport => "dynamic import",
+        ReasonKind::Plugin => "plugin by an entry point",
         ReasonKind::Run => "run",
         ReasonKind::Source => "source of it",
         ReasonKind::Library => "library",
         ReasonKind::Opened => "data",
+        ReasonKind::Argument => "argument",
         ReasonKind::StrategyYaml => "listed",
     };
     let line = match reason.by.as_ref() {

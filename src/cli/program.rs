@@ -1,5 +1,6 @@
 //! How the user names a program: the arguments that `capture` and `detect` have in common.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use runsnap::entry_point::find::{Program, ProgramTarget};
@@ -26,6 +27,9 @@ pub struct ProgramArguments {
     /// Data files that the code names are tracked up to this size, such as 500KB or 1MiB
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1MiB")]
     data_limit: u64,
+    /// What the program is given: files that are named there belong to the run, and modules may
+    #[arg(last = true, value_name = "ARG", conflicts_with = "pid")]
+    arguments: Vec<OsString>,
 }
 
 impl ProgramArguments {
@@ -38,6 +42,7 @@ impl ProgramArguments {
             (None, None, None) => return Err(Error::Usage("Name a program, or a folder with --tree".into())),
         };
         Ok(ProgramTarget {
+            arguments: self.arguments,
             working_folder: current_folder()?,
             variables: std::env::vars_os().collect(),
             python: self.python,

@@ -1,5 +1,6 @@
 //! From what the user names to what Python would start with: its first file, its search path, and who would run it.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::process::{self, Process};
@@ -32,6 +33,8 @@ pub enum Program {
 pub struct ProgramTarget {
     /// The program.
     pub program: Program,
+    /// The program's own arguments. Those of a running process are known.
+    pub arguments: Vec<OsString>,
     /// The folder that it is started in.
     pub working_folder: PathBuf,
     /// The variables that it is started with.
@@ -49,6 +52,7 @@ impl ProgramTarget {
     pub fn new(program: Program) -> Self {
         Self {
             program,
+            arguments: Vec::new(),
             working_folder: PathBuf::from("."),
             variables: Variables::default(),
             python: None,
@@ -90,6 +94,8 @@ pub struct Start {
     pub named: Option<PathBuf>,
     /// The project's root.
     pub root: PathBuf,
+    /// The program's own arguments, as far as they are known.
+    pub arguments: Vec<OsString>,
     /// The folder that the run starts in.
     pub working_folder: PathBuf,
     /// What `sys.path` begins with, before the interpreter's own folders.
@@ -161,7 +167,9 @@ pub fn find(target: &ProgramTarget) -> Result<Start> {
             let process = process::of_pid(*pid, Path::new("/proc"))?;
             let (executable, working_folder) = (process.executable.clone(), process.working_folder.clone());
             let named = of_process(&process);
-            let of_process = ProgramTarget { working_folder, variables: process.variables, ..target.clone() };
+            let arguments = process.command.map(|command| command.arguments).unwrap_or_default();
+            let of_process =
+                ProgramTarget { arguments, working_folder, variables: process.variables, ..target.clone() };
             start(&of_process, Some(target.python.as_deref().unwrap_or(&executable)), named)
         }
     }
@@ -224,6 +232,7 @@ fn start(target: &ProgramTarget, python: Option<&Path>, named: Named) -> Result<
         file: None,
         named: None,
         root,
+        arguments: target.arguments.clone(),
         search_path: Vec::new(),
         at_start: Vec::new(),
         interpreter,

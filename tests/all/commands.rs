@@ -389,6 +389,38 @@ fn detect_tells_what_is_tracked_and_why() {
 }
 
 #[test]
+fn arguments_of_the_program_name_files_and_modules() {
+    let project = Project::with_code();
+    project.write("strategy.py", "import importlib, sys\nimportlib.import_module(sys.argv[1])\n");
+    for file in ["configs/live.py", "configs/paper.py", "params.json", "extra.py", "old.json", "long.csv"] {
+        project.write(file, "1\n".repeat(if file == "long.csv" { 1 << 20 } else { 1 }));
+    }
+    let arguments = ["configs.live", "--params=params.json", "--out", "old.json", "extra.py", "long.csv", "../x", "/"];
+    let with = |command: &[&'static str]| [command, &["--"], &arguments].concat();
+    let json = project.run(with(&["detect", "strategy.py", "--json"])).expect(0).json();
+    let files = json["files"].as_array().expect("a list");
+    let told: Vec<String> = files.iter().map(|f| format!("{} {} {}", f["path"], f["reason"], f["certainty"])).collect();
+    let expected = [
+        r#""configs/live.py" "dynamic_import" "lazy""#,
+        r#""extra.py" "argument" "conditional""#,
+        r#""params.json" "argument" "conditional""#,
+        r#""strategy.py" "entry_point" "certain""#,
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(json["data"][0]["path"], "long.csv");
+    let text = project.run(with(&["detect", "strategy.py"])).expect(0).stdout;
+    assert!(text.contains("  params.json  (argument, conditional)\n"), "{text}");
+    assert!(text.contains("  long.csv (2.1 MB), strategy.py\n"), "{text}");
+    project.run(with(&["capture", "strategy.py", "--run", "with"])).expect(0);
+    project.run(["capture", "strategy.py", "--run", "without"]).expect(0);
+    assert_eq!(paths(&project, "with"), ["configs/live.py", "extra.py", "params.json", "strategy.py"]);
+    assert_eq!(paths(&project, "without"), ["strategy.py"]);
+    for command in [&["capture", "--tree", "."][..], &["detect", "--pid", "1"]] {
+        project.run(with(command)).expect_line(2, &["cannot be used with"]);
+    }
+}
+
+#[test]
 fn files_outside_of_the_project_are_kept_beside_it() {
     let project = Project::with_code();
     project.write("strategy.py", "import momentum, shared.costs\nprint(shared.costs.FEE)\n");

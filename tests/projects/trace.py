@@ -268,7 +268,8 @@ def described(project, laid_out, interpreter):
         arguments, start = command(laid_out)
         python = os.path.join(laid_out.venv or interpreter, "bin", "python3")
         out["laid_out"] = {"base": laid_out.base, "root": laid_out.root, "folder": laid_out.folder,
-                           "run": laid_out.run(), "command": arguments, "start": start,
+                           "run": laid_out.run(), "arguments": laid_out.arguments(),
+                           "command": arguments, "start": start,
                            "environment": laid_out.environment(), "python": python,
                            "venv": laid_out.venv}
     return out

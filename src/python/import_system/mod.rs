@@ -309,6 +309,20 @@ impl<'i> Finder<'i> {
         }
     }
 
+    /// The `entry_points.txt` of what is installed on the search path, the first first.
+    pub fn entry_points(&mut self) -> Vec<PathBuf> {
+        let mut out = Vec::new();
+        let folders = self.search.iter().filter(|searched| searched.place != Some(Place::StandardLibrary));
+        for folder in folders.map(|searched| &searched.folder) {
+            let Some(listing) = self.listings.borrow_mut().of(folder) else { continue };
+            let is_metadata = |name: &str| name.ends_with(".dist-info") || name.ends_with(".egg-info");
+            let metadata = listing.names().filter(|(name, kind)| *kind == Kind::Folder && is_metadata(name));
+            let files = metadata.map(|(name, _)| folder.join(name).join("entry_points.txt"));
+            out.extend(files.filter(|file| self.listings.borrow_mut().has_file(file)));
+        }
+        out
+    }
+
     /// Whether a file is there, in a folder or an archive.
     pub fn has_file(&mut self, path: &Path) -> bool {
         self.listings.borrow_mut().has_file(path)

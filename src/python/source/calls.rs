@@ -24,6 +24,9 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) -> 
         _ => return false,
     };
     let last = last.as_ref();
+    if last == "startswith" && is_given_underscore(call) {
+        walker.tells_private = true;
+    }
     let _ = dynamic::call(walker, call, last)
         || commands::call(walker, call, last)
         || search_path::call(walker, call, last)
@@ -34,6 +37,11 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) -> 
     // Texts are joined too.
     let joins = || walker.qualified(&call.func).is_some_and(|name| name.ends_with("path.join"));
     computes_path(last) && (last != "join" || joins())
+}
+
+/// Whether a method is given what names begin with that are nobody else's.
+fn is_given_underscore(call: &ast::ExprCall) -> bool {
+    matches!(call.arguments.args.first(), Some(Expr::StringLiteral(text)) if text.value.to_str() == "_")
 }
 
 fn last_of(name: &str) -> &str {

@@ -12,6 +12,9 @@ use super::{PathExpression, place::Place};
 /// Stands before and behind the dotted name of a value, leading dots included where the import is relative.
 pub const MARK: char = '\u{2}';
 
+/// What stands in a pattern for a value that is not known at all.
+pub(super) const HOLE: &str = "\u{2}*\u{2}";
+
 /// Constants of one source.
 const MAX_CONSTANTS: usize = 1000;
 /// A longer text is no part of a path.

@@ -3,9 +3,9 @@
 use ruff_python_ast::{self as ast, Expr};
 use ruff_text_size::{Ranged, TextSize};
 
-use super::evaluate::{Beginning, argument, is_dotted, small_number};
+use super::evaluate::{Beginning, Evaluator, argument, is_dotted, small_number};
 use super::walk::Walker;
-use super::{Base, How, Import, Package, When};
+use super::{Base, How, Import, Package, When, importers};
 
 /// Notes what a call imports; false where it is none of these.
 pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) -> bool {
@@ -17,11 +17,16 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, las
         last,
         "import_module"
             | "__import__"
+            | "find_spec"
+            | "find_loader"
+            | "get_loader"
             | "run_module"
             | "resolve_name"
             | "set_forkserver_preload"
             | "iter_modules"
             | "walk_packages"
+            | "entry_points"
+            | "iter_entry_points"
             | "attach"
             | "attach_stub"
     ) {
@@ -37,9 +42,15 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, las
     match name.as_str() {
         "importlib.import_module" => import_module(walker, call),
         "builtins.__import__" | "importlib.__import__" => builtin_import(walker, call),
+        "importlib.util.find_spec" | "importlib.find_loader" | "pkgutil.find_loader" | "pkgutil.get_loader" => {
+            look_for(walker, call);
+        }
         "runpy.run_module" => {
             let modules = argument(call, 0, &["mod_name"]).map(|name| walker.evaluator().texts_of(name));
             call.arguments.args.first().into_iter().for_each(|name| walker.take(name));
+            if modules.as_ref().is_some_and(Vec::is_empty) {
+                walker.load_unknown(call.start());
+            }
             for module in modules.unwrap_or_default() {
                 run_module(walker, call, &module);
             }
@@ -47,6 +58,10 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, las
         "pkgutil.resolve_name" => resolve_name(walker, call),
         "pkgutil.iter_modules" => all_submodules(walker, call, How::AllSubmodules),
         "pkgutil.walk_packages" => all_submodules(walker, call, How::AllBelow),
+        "importlib.metadata.entry_points" | "importlib_metadata.entry_points" => {
+            entry_points(walker, call, call.arguments.find_keyword("group").map(|group| &group.value));
+        }
+        "pkg_resources.iter_entry_points" => entry_points(walker, call, argument(call, 0, &["group"])),
         "lazy_loader.attach" => attach(walker, call),
         "lazy_loader.attach_stub" => walker.import_lazily(call.start(), None, How::AllSubmodules),
         _ if last == "set_forkserver_preload" => preload(walker, call),
@@ -75,11 +90,29 @@ fn import_module<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     let evaluator = walker.evaluator();
     let Some(name) = argument(call, 0, &["name"]) else { return };
     let beginnings = evaluator.beginnings_of(name);
+    let is_known = is_known(&evaluator, name, &beginnings);
     let anchor = argument(call, 1, &["package"]).map(|package| evaluator.package(package, evaluator.here()));
     walker.take(name);
     argument(call, 1, &["package"]).into_iter().for_each(|package| walker.take(package));
+    note_unknown(walker, call, is_known);
+    importers::note(walker, name);
     for beginning in beginnings {
         import_beginning(walker, call, &beginning, anchor.clone());
+    }
+}
+
+/// Whether at least the package of a name is known, by something else than a parameter's default.
+fn is_known<'a>(evaluator: &Evaluator<'_, 'a>, name: &'a Expr, beginnings: &[Beginning]) -> bool {
+    let known = |beginnings: &[Beginning]| {
+        let is_known = |known: &&Beginning| known.is_whole || known.own_package || known.text.contains('.');
+        beginnings.iter().filter(is_known).cloned().collect::<Vec<_>>()
+    };
+    evaluator.is_known(&known(beginnings), |evaluator| known(&evaluator.beginnings_of(name)))
+}
+
+fn note_unknown(walker: &mut Walker<'_, '_>, call: &ast::ExprCall, is_known: bool) {
+    if !is_known {
+        walker.load_unknown(call.start());
     }
 }
 
@@ -112,6 +145,7 @@ fn builtin_import<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     let evaluator = walker.evaluator();
     let Some(name) = argument(call, 0, &["name"]) else { return };
     let beginnings = evaluator.beginnings_of(name);
+    let is_known = is_known(&evaluator, name, &beginnings);
     let names = argument(call, 3, &["fromlist"]).map(|names| walker.texts(names));
     let level = match argument(call, 4, &["level"]) {
         None => 0,
@@ -125,6 +159,8 @@ fn builtin_import<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     });
     let names = names.filter(|names| !names.is_empty());
     walker.take(name);
+    note_unknown(walker, call, is_known);
+    importers::note(walker, name);
     for beginning in beginnings {
         let level = if beginning.own_package { 1 } else { level };
         let package = Package { level, module: String::new() };
@@ -175,6 +211,9 @@ fn imported(
 fn resolve_name<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     let names = argument(call, 0, &["name"]).map(|name| walker.evaluator().texts_of(name));
     call.arguments.args.first().into_iter().for_each(|name| walker.take(name));
+    if names.as_ref().is_some_and(Vec::is_empty) {
+        walker.load_unknown(call.start());
+    }
     for name in names.unwrap_or_default() {
         resolve_text(walker, call, &name);
     }
@@ -204,6 +243,26 @@ fn preload<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
         if is_dotted(&name) && name != "__main__" {
             walker.import(call.start(), 0, &name, None, How::Call);
         }
+    }
+}
+
+/// `importlib.util.find_spec("x")`: what is looked for is loaded where it is there.
+fn look_for<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
+    let Some(name) = argument(call, 0, &["name", "fullname", "module_or_name"]) else { return };
+    let names = walker.evaluator().texts_of(name);
+    walker.take(name);
+    importers::note(walker, name);
+    for name in names.into_iter().filter(|name| is_dotted(name)) {
+        walker.import(call.start(), 0, &name, None, How::Literal);
+    }
+}
+
+/// Notes the plugins of a group; those of all where it is not told.
+fn entry_points<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, group: Option<&'a Expr>) {
+    let groups = group.map(|group| walker.evaluator().texts_of(group)).filter(|groups| !groups.is_empty());
+    group.into_iter().for_each(|group| walker.take(group));
+    for group in groups.unwrap_or_else(|| vec![String::new()]) {
+        walker.import(call.start(), 0, &group, None, How::EntryPoints);
     }
 }
 

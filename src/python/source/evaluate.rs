@@ -3,9 +3,9 @@
 use std::cell::Cell;
 
 use ruff_python_ast::{self as ast, Expr, Operator};
-use ruff_text_size::Ranged;
+use ruff_text_size::{Ranged, TextRange};
 
-use super::constants::has_mark;
+use super::constants::{HOLE, has_mark};
 use super::given::Given;
 use super::place::Place;
 use super::scopes::{Binding, Scopes};
@@ -52,6 +52,12 @@ pub(super) struct Evaluator<'w, 'a> {
     pub(super) choices: &'w Choices,
     given: &'w Given,
     steps: Cell<u32>,
+    /// Whether what is not known becomes a [`HOLE`].
+    keeps_holes: Cell<bool>,
+    /// Whether parameters are only what calls give them.
+    skips_defaults: Cell<bool>,
+    /// Whether a parameter's default was looked at.
+    used_defaults: Cell<bool>,
 }
 
 /// Expressions looked at for one value, which bounds names that stand for each other in ever more ways.
@@ -87,7 +93,16 @@ impl At {
 
 impl<'w, 'a> Evaluator<'w, 'a> {
     pub(super) fn new(scopes: &'w Scopes<'a>, target: &'w Target, choices: &'w Choices, given: &'w Given) -> Self {
-        Self { scopes, target, choices, given, steps: Cell::new(0) }
+        Self {
+            scopes,
+            target,
+            choices,
+            given,
+            steps: Cell::new(0),
+            keeps_holes: Cell::new(false),
+            skips_defaults: Cell::new(false),
+            used_defaults: Cell::new(false),
+        }
     }
 
     /// Counts a step; false where there were enough.
@@ -119,6 +134,26 @@ impl<'w, 'a> Evaluator<'w, 'a> {
     /// The paths that an expression may stand for.
     pub(super) fn paths(&self, expr: &'a Expr) -> Vec<Place> {
         self.choices.each(|| self.path(expr)).into_iter().flatten().collect()
+    }
+
+    /// Whether an evaluation gives something that does not come of a parameter's default alone: `found` is what it has given.
+    pub(super) fn is_known<T>(&self, found: &[T], again: impl FnOnce(&Self) -> Vec<T>) -> bool {
+        if found.is_empty() || !self.used_defaults.replace(false) {
+            return !found.is_empty();
+        }
+        self.skips_defaults.set(true);
+        let is_known = !again(self).is_empty();
+        self.skips_defaults.set(false);
+        is_known
+    }
+
+    /// The paths that an expression may stand for, with holes in them where something is not known.
+    pub(super) fn paths_with_holes(&self, expr: &'a Expr) -> Vec<Place> {
+        self.keeps_holes.set(true);
+        let mut paths = self.paths(expr);
+        self.keeps_holes.set(false);
+        paths.retain(|place| place.rest.contains(HOLE));
+        paths
     }
 
     /// The texts that an expression may stand for.
@@ -197,6 +232,10 @@ impl<'w, 'a> Evaluator<'w, 'a> {
     pub(super) fn value(&self, expr: &'a Expr, at: At) -> Option<Value> {
         let mut value = None;
         for piece in self.pieces(expr, at) {
+            let piece = match piece {
+                Piece::Hole if self.keeps_holes.get() => Piece::Text(HOLE.to_owned()),
+                piece => piece,
+            };
             value = Some(match (value, piece) {
                 (None, Piece::Text(text)) => Value::Text(text),
                 (None, Piece::Place(place)) => Value::Place(place),
@@ -254,17 +293,13 @@ impl<'w, 'a> Evaluator<'w, 'a> {
                 ("__file__", None) => out.push(Piece::Place(Place::at(Base::Source(0)))),
                 ("__name__" | "__package__", None) => out.push(Piece::OwnPackage),
                 (_, Some((scope, Binding::Value(value)))) => self.push_pieces(value, At { scope, ..at }, out),
-                (_, Some((_, Binding::Parameter(at)))) => {
-                    let given = self.given.of(*at);
-                    // Whoever else calls it gives it something else.
-                    let chosen = self.choices.choose(*at, given.len() + 1).and_then(|number| given.get(number));
-                    out.push(chosen.cloned().unwrap_or(Piece::Hole));
-                }
+                (_, Some((_, Binding::Parameter(parameter)))) => self.push_given(*parameter, out),
                 (_, Some((scope, Binding::Each(each)))) => self.push_each(each, At { scope, ..at }, out),
                 _ => self.push_constant(expr, at, out),
             },
             Expr::Attribute(attribute) => match self.attribute(attribute, at) {
                 Some(piece) => out.push(piece),
+                None if self.push_attribute(attribute, at, out) => {}
                 None => self.push_constant(expr, at, out),
             },
             Expr::Subscript(subscript) => match self.subscript(subscript, at) {
@@ -282,6 +317,17 @@ impl<'w, 'a> Evaluator<'w, 'a> {
             },
             _ => out.push(Piece::Hole),
         }
+    }
+
+    /// Pushes what the calls of the source give a parameter, or its default.
+    pub(super) fn push_given(&self, parameter: TextRange, out: &mut Vec<Piece>) {
+        let given = self.given.of(parameter);
+        let default = self.given.default_of(parameter).filter(|_| !self.skips_defaults.get());
+        self.used_defaults.set(self.used_defaults.get() || default.is_some());
+        // Whoever else calls it gives it something else.
+        let chosen = self.choices.choose(parameter, given.len() + usize::from(default.is_some()) + 1);
+        let piece = chosen.and_then(|number| given.iter().chain(default).nth(number));
+        out.push(piece.cloned().unwrap_or(Piece::Hole));
     }
 
     fn push_constant(&self, expr: &'a Expr, at: At, out: &mut Vec<Piece>) {

@@ -50,6 +50,11 @@ fn code<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) {
         _ => None,
     };
     if let Some(path) = path {
+        let evaluator = walker.evaluator();
+        let places = evaluator.paths(path);
+        if !evaluator.is_known(&places, |evaluator| evaluator.paths(path)) {
+            walker.load_unknown(call.start());
+        }
         walker.name(path, FileUse::Code);
     }
 }
@@ -139,7 +144,9 @@ fn opened<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) 
         _ => match call.func.as_ref() {
             Expr::Attribute(method) if is_method => {
                 let is_object = |place: Place| place.is_object || is_constant(&place.rest);
-                let is_path = walker.evaluator().path(&method.value).is_some_and(is_object);
+                let evaluator = walker.evaluator();
+                let is_path = evaluator.path(&method.value).is_some_and(is_object)
+                    || evaluator.paths_with_holes(&method.value).iter().any(|place| place.is_object);
                 (is_path.then_some(&*method.value), 0)
             }
             _ => (None, 0),
@@ -182,10 +189,15 @@ fn read<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) ->
             walker.write(path);
             continue;
         }
-        let places = walker.evaluator().paths(path);
+        let evaluator = walker.evaluator();
+        let places = evaluator.paths(path);
+        let is_known = evaluator.is_known(&places, |evaluator| evaluator.paths(path));
         let is_likely = |place: &Place| {
             place.base != Base::Working || place.rest.contains(['/', super::MARK]) || has_extension(&place.rest)
         };
+        if !is_known {
+            walker.name_one_of(path, &FileUse::Data);
+        }
         for place in places {
             if is_special(&place.rest) || reader != Reader::Sure && !is_likely(&place) {
                 continue;

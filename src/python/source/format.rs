@@ -1,8 +1,8 @@
 //! The bytes of a [`Scan`] in a cache.
 
 use super::{
-    Base, FileUse, How, Import, Listed, NamedFile, Package, PathExpression, Problem, Scan, SearchPath, SearchPathEdit,
-    When,
+    Base, FileUse, How, Import, Listed, ListedUse, NamedFile, Package, PathExpression, Problem, Scan, SearchPath,
+    SearchPathEdit, When,
 };
 use crate::decode::{DecodeResult, Decoder, push_varint};
 
@@ -41,7 +41,7 @@ impl Scan {
         for listed in &self.listings {
             push_varint(out, listed.line.into());
             push_path(out, &listed.path);
-            out.push(listed.when as u8);
+            out.push(listed.usage as u8 | (listed.when as u8) << 4);
         }
         push_varint(out, self.search_path.len() as u64);
         for edit in &self.search_path {
@@ -56,6 +56,9 @@ impl Scan {
             push_text(out, name);
             push_path(out, path);
         }
+        // A line is one higher, to tell none from the first.
+        push_varint(out, self.loads_unknown.map_or(0, |line| u64::from(line) + 1));
+        push_names(out, Some(&self.importers));
         push_names(out, self.exports.as_deref());
         out.push(u8::from(self.problem.is_some()));
         if let Some(problem) = &self.problem {
@@ -88,8 +91,8 @@ impl Scan {
             scan.files.push(NamedFile { line, path, usage, when: when(kinds >> 4)? });
         }
         for _ in 0..input.count(4)? {
-            let (line, path, kind) = (read_u32(input)?, read_path(input)?, input.u8()?);
-            scan.listings.push(Listed { line, path, when: when(kind)? });
+            let (line, path, kinds) = (read_u32(input)?, read_path(input)?, input.u8()?);
+            scan.listings.push(Listed { line, path, usage: listed_use(kinds & 0xf)?, when: when(kinds >> 4)? });
         }
         for _ in 0..input.count(4)? {
             let (line, path, kinds) = (read_u32(input)?, read_path(input)?, input.u8()?);
@@ -111,6 +114,10 @@ impl Scan {
         for _ in 0..input.count(3)? {
             scan.constants.push((read_text(input)?, read_path(input)?));
         }
+        if let Some(line) = input.varint()?.checked_sub(1) {
+            scan.loads_unknown = Some(u32::try_from(line).map_err(|_| "a number of over 32 bits")?);
+        }
+        scan.importers = read_names(input)?.ok_or("no list of importers")?;
         scan.exports = read_names(input)?;
         if input.u8()? != 0 {
             scan.problem = Some(Problem { line: read_u32(input)?, message: read_text(input)? });
@@ -120,10 +127,24 @@ impl Scan {
 }
 
 fn how(kind: u8) -> DecodeResult<How> {
-    [How::Statement, How::Call, How::Prefix, How::AllSubmodules, How::AllBelow, How::Literal]
+    let all = [
+        How::Statement,
+        How::Call,
+        How::Prefix,
+        How::AllSubmodules,
+        How::AllBelow,
+        How::EntryPoints,
+        How::Given,
+        How::Literal,
+    ];
+    all.into_iter().find(|how| *how as u8 == kind).ok_or_else(|| format!("kind of import {kind} is unknown"))
+}
+
+fn listed_use(kind: u8) -> DecodeResult<ListedUse> {
+    [ListedUse::Data, ListedUse::OneOf, ListedUse::Modules, ListedUse::PublicModules]
         .into_iter()
-        .find(|how| *how as u8 == kind)
-        .ok_or_else(|| format!("kind of import {kind} is unknown"))
+        .find(|usage| *usage as u8 == kind)
+        .ok_or_else(|| format!("use {kind} of listed files is unknown"))
 }
 
 fn when(kind: u8) -> DecodeResult<When> {
@@ -215,7 +236,7 @@ mod tests {
     }
 
     fn scan() -> impl Strategy<Value = Scan> {
-        let import = (any::<u32>(), ".{0,8}", any::<u32>(), option::of(vec(".{0,4}", 0..3)), 0u8..6, any_when())
+        let import = (any::<u32>(), ".{0,8}", any::<u32>(), option::of(vec(".{0,4}", 0..3)), 0u8..8, any_when())
             .prop_map(|(line, module, level, names, kind, when)| Import {
                 line,
                 module,
@@ -245,21 +266,33 @@ mod tests {
             Just(SearchPath::OwnPackage),
             Just(SearchPath::EveryPortion)
         ];
-        let listed = (any::<u32>(), path(), any_when()).prop_map(|(line, path, when)| Listed { line, path, when });
+        let listed = (any::<u32>(), path(), 0u8..4, any_when()).prop_map(|(line, path, usage, when)| Listed {
+            line,
+            path,
+            usage: listed_use(usage).expect("known"),
+            when,
+        });
         let edit = (any::<u32>(), path(), target, any::<bool>(), any_when())
             .prop_map(|(line, path, target, first, when)| SearchPathEdit { line, path, target, first, when });
         let problem = (any::<u32>(), ".{0,8}").prop_map(|(line, message)| Problem { line, message });
-        let exports = option::of(vec(".{0,4}", 0..3));
+        let exports = (option::of(vec(".{0,4}", 0..3)), option::of(any::<u32>()), vec(".{0,4}", 0..3));
         let lists = (vec(import, 0..4), vec(file, 0..4), vec(listed, 0..4), vec(edit, 0..4), vec(path(), 0..4));
         let constants = vec((".{0,8}", path()), 0..4);
         (lists, constants, exports, option::of(problem)).prop_map(
-            |((imports, files, listings, search_path, written), constants, exports, problem)| Scan {
+            |(
+                (imports, files, listings, search_path, written),
+                constants,
+                (exports, loads_unknown, importers),
+                problem,
+            )| Scan {
                 imports,
                 files,
                 listings,
                 search_path,
                 written,
                 constants,
+                loads_unknown,
+                importers,
                 exports,
                 problem,
             },

@@ -1,4 +1,4 @@
-//! What the functions of a source are given by its own calls.
+//! What the functions and classes of a source are given by its own calls.
 //!
 //! A call may stand behind the function, in another scope: what it gives is noted while the source is walked over, and
 //! where a parameter was asked for, the source is walked over once more with all that is known then.
@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
-use ruff_python_ast::{self as ast, Expr};
+use ruff_python_ast::{self as ast, Expr, Stmt};
 use ruff_text_size::{Ranged, TextRange};
 
 use super::evaluate::{Piece, Value};
@@ -22,6 +22,7 @@ const MAX_PARAMETERS: usize = 2000;
 #[derive(Debug, Default)]
 pub(super) struct Given {
     values: HashMap<TextRange, Vec<Piece>>,
+    defaults: HashMap<TextRange, Piece>,
     is_wanted: Cell<bool>,
 }
 
@@ -32,21 +33,63 @@ impl Given {
         self.values.get(&parameter).map_or(&[], Vec::as_slice)
     }
 
+    /// What a parameter is where it is not given.
+    pub(super) fn default_of(&self, parameter: TextRange) -> Option<&Piece> {
+        self.defaults.get(&parameter)
+    }
+
     /// Whether another walk may find more.
     pub(super) fn is_wanted(&self) -> bool {
         self.is_wanted.get() && !self.values.is_empty()
     }
 }
 
-/// Notes what a call gives to a function of the source.
+/// Notes what the parameters of a function are where they are not given.
+pub(super) fn defaults<'a>(walker: &mut Walker<'_, 'a>, parameters: &'a ast::Parameters) {
+    for parameter in parameters.iter_non_variadic_params() {
+        let Some(default) = parameter.default.as_deref() else { continue };
+        let may_be_text = matches!(
+            default,
+            Expr::StringLiteral(_)
+                | Expr::FString(_)
+                | Expr::BinOp(_)
+                | Expr::Call(_)
+                | Expr::Name(_)
+                | Expr::Attribute(_)
+        );
+        if !may_be_text || walker.given.defaults.len() >= MAX_PARAMETERS {
+            continue;
+        }
+        if let Some(value) = walker.evaluator().value_of(default) {
+            walker.given.defaults.insert(parameter.parameter.name.range(), piece(value));
+        }
+    }
+}
+
+fn piece(value: Value) -> Piece {
+    match value {
+        Value::Text(text) => Piece::Text(text),
+        Value::Place(place) => Piece::Place(place),
+        Value::Python => Piece::Python,
+    }
+}
+
+/// Notes what a call gives to a function or a class of the source.
 pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
     let Expr::Name(name) = call.func.as_ref() else { return };
-    let Some((_, Binding::Function(function))) = walker.scopes.lookup(name.id.as_str(), walker.scopes.innermost())
-    else {
-        return;
+    let (parameters, bound) = match walker.scopes.lookup(name.id.as_str(), walker.scopes.innermost()) {
+        Some((_, Binding::Function(function))) => (&function.parameters, 0),
+        // What a class is given its `__init__` gets, behind the instance.
+        Some((_, Binding::Class(class))) => {
+            let mut methods = class.body.iter().filter_map(Stmt::as_function_def_stmt);
+            match methods.find(|method| method.name.as_str() == "__init__") {
+                Some(method) => (&method.parameters, 1),
+                None => return,
+            }
+        }
+        _ => return,
     };
-    let parameters = &function.parameters;
-    let all = parameters.posonlyargs.iter().chain(&parameters.args);
+    let all = parameters.posonlyargs.iter().chain(&parameters.args).skip(bound);
     let by_place = all.zip(call.arguments.args.iter().take_while(|argument| !argument.is_starred_expr()));
     let mut given: Vec<(TextRange, &'a Expr)> =
         by_place.map(|(parameter, argument)| (parameter.parameter.name.range(), argument)).collect();
@@ -64,11 +107,7 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall) {
         let values = walker.each(|| walker.evaluator().value_of(argument));
         let known = walker.given.values.entry(parameter).or_default();
         for value in values.into_iter().flatten() {
-            let piece = match value {
-                Value::Text(text) => Piece::Text(text),
-                Value::Place(place) => Piece::Place(place),
-                Value::Python => Piece::Python,
-            };
+            let piece = piece(value);
             if known.len() < MAX_VALUES && !known.contains(&piece) {
                 known.push(piece);
             }

@@ -8,7 +8,7 @@ use super::evaluate::argument;
 use super::place::Place;
 use super::scopes::Binding;
 use super::walk::Walker;
-use super::{Base, Listed};
+use super::{Base, Listed, ListedUse};
 
 /// Notes what a call lists; false where it is none of these.
 pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, last: &str) -> bool {
@@ -19,7 +19,7 @@ pub(super) fn call<'a>(walker: &mut Walker<'_, 'a>, call: &'a ast::ExprCall, las
     walker.lists = true;
     for place in places.into_iter().filter(|place| place.package.is_none()) {
         let (line, path, when) = (walker.line(call.start()), place.finish(), walker.when());
-        let listed = Listed { line, path, when };
+        let listed = Listed { line, path, usage: ListedUse::Data, when };
         if !walker.scan.listings.contains(&listed) {
             walker.scan.listings.push(listed);
         }

@@ -27,9 +27,16 @@ pub(super) fn string(walker: &mut Walker<'_, '_>, literal: &ast::ExprStringLiter
         Some(_) => return,
         None => text,
     };
-    if module.contains('.') && is_dotted(module) && !is_file_name(text) && walker.literals < MAX_NAMES {
-        walker.literals += 1;
+    if module.contains('.') && is_dotted(module) && !is_file_name(text) && walker.may_name_more() {
         walker.import(literal.start(), 0, module, None, How::Literal);
+    }
+}
+
+impl Walker<'_, '_> {
+    /// Counts a string that may name a module; false where there were enough.
+    pub(super) fn may_name_more(&mut self) -> bool {
+        self.literals = self.literals.saturating_add(1);
+        self.literals <= MAX_NAMES
     }
 }
 

@@ -3,6 +3,7 @@
 //! Bytes in, values out: nothing here opens a file, and nothing is executed. What a name leads to on disk is decided by
 //! who asks. Each kind of statement that matters has its file: `walk` goes over the syntax tree and asks them.
 
+mod attributes;
 mod calls;
 mod commands;
 mod computed;
@@ -17,12 +18,14 @@ mod exports;
 mod files;
 mod format;
 mod given;
+mod importers;
 mod inner_code;
 mod lines;
 mod listings;
 mod literals;
 mod naming;
 mod nesting;
+mod patterns;
 mod place;
 mod readers;
 mod resources;
@@ -41,7 +44,7 @@ pub(super) use nesting::Depth;
 pub(super) use walk::Walker;
 
 /// Counts up when a scan of the same source says something else than before: what is kept of it then counts no more.
-pub const SCANNER_VERSION: u32 = 2;
+pub const SCANNER_VERSION: u32 = 3;
 
 /// What a source says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,6 +61,10 @@ pub struct Scan {
     pub written: Vec<PathExpression>,
     /// What names at the top of the module stand for, where that is a path or may be a part of one.
     pub constants: Vec<(String, PathExpression)>,
+    /// The first line that loads a module or a file with code by a name that is not known without running it.
+    pub loads_unknown: Option<u32>,
+    /// Its functions and classes that import what they are given, by their names in the module: `load`, `Lazy`, `Registry.get`.
+    pub importers: Vec<String>,
     /// The literal `__all__`; `None` where there is none, or none that is known without running it.
     pub exports: Option<Vec<String>>,
     /// The first thing that is wrong with it. What could be read is in the other fields all the same.
@@ -94,6 +101,12 @@ pub enum How {
     AllSubmodules,
     /// The same, with the submodules of these.
     AllBelow,
+    /// By the entry points of installed metadata: all modules that they name in the group `module`; where that is empty, in
+    /// any group but those of commands.
+    EntryPoints,
+    /// By the text `module` that is given to a function or class, `names`: a name in dots by the imports of the source, behind
+    /// a colon one of its own. It counts if that is one of [`Scan::importers`].
+    Given,
     /// By a string that whoever gets it may import, if it leads to a module: `module` may go on with names in that.
     Literal,
 }
@@ -135,8 +148,23 @@ pub struct Listed {
     pub line: u32,
     /// Their paths, with `*`, `?` and `[...]` in the parts that stand for several, and `**` for any number of folders.
     pub path: PathExpression,
+    /// What is done with them.
+    pub usage: ListedUse,
     /// When it is done.
     pub when: When,
+}
+
+/// What is done with files that are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ListedUse {
+    /// They are read, as far as is known.
+    Data,
+    /// One or more of them are read, by a name that is not known.
+    OneOf,
+    /// The source loads modules by names that are not known: those among the files may be meant.
+    Modules,
+    /// The same, but for names that begin with an underscore, which the source asks for.
+    PublicModules,
 }
 
 /// What a named file is used as.

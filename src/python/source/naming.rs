@@ -5,7 +5,10 @@ use ruff_text_size::{Ranged, TextRange};
 
 use super::place::Place;
 use super::walk::Walker;
-use super::{Base, FileUse, Import, Listed, NamedFile, Scan, SearchPathEdit, When, files};
+use super::{Base, FileUse, Import, Listed, ListedUse, NamedFile, Scan, SearchPathEdit, When, files, patterns};
+
+/// Patterns of one source.
+const MAX_PATTERNS: usize = 500;
 
 impl<'a> Walker<'_, 'a> {
     /// Takes a path out of the hands of what would call it mentioned, and with it the paths that it is made of.
@@ -24,7 +27,12 @@ impl<'a> Walker<'_, 'a> {
         if matches!(self.when(), When::TypeOnly | When::Never) || expr.is_number_literal_expr() {
             return;
         }
-        for place in self.evaluator().paths(expr) {
+        let places = self.evaluator().paths(expr);
+        if places.is_empty() {
+            let patterns = patterns::of(&self.evaluator(), expr, &FileUse::Data);
+            self.written_patterns.extend(patterns);
+        }
+        for place in places {
             if !files::is_file(&place) && !place.rest.trim_matches('/').contains('/') {
                 continue;
             }
@@ -39,10 +47,35 @@ impl<'a> Walker<'_, 'a> {
 
     /// Names the file that an expression stands for.
     pub(super) fn name(&mut self, expr: &'a Expr, usage: FileUse) {
-        let places = self.evaluator().paths(expr);
+        let evaluator = self.evaluator();
+        let places = evaluator.paths(expr);
+        let is_known = evaluator.is_known(&places, |evaluator| evaluator.paths(expr));
         self.take(expr);
+        if !is_known {
+            self.name_one_of(expr, &usage);
+        }
         for place in places {
             self.name_place(expr.range(), &place, usage.clone());
+        }
+    }
+
+    /// Names the files of a folder that an expression may stand for, of which some part is not known.
+    pub(super) fn name_one_of(&mut self, expr: &'a Expr, usage: &FileUse) {
+        let patterns = patterns::of(&self.evaluator(), expr, usage);
+        let (line, when) = (self.line(expr.start()), self.when_given());
+        for path in patterns {
+            let listed = Listed { line, path, usage: ListedUse::OneOf, when };
+            if self.scan.listings.len() < MAX_PATTERNS && !self.scan.listings.contains(&listed) {
+                self.scan.listings.push(listed);
+            }
+        }
+    }
+
+    /// When something is done that somebody has to want.
+    fn when_given(&self) -> When {
+        match self.when() {
+            when @ (When::MainOnly | When::TypeOnly | When::Never) => when,
+            _ => When::Lazy,
         }
     }
 
@@ -75,11 +108,8 @@ impl<'a> Walker<'_, 'a> {
 
     /// Notes a path that is given away: it is read at most when somebody wants it.
     pub(super) fn mention_weakly(&mut self, expr: &'a Expr, place: &Place) {
-        let when = match self.when() {
-            when @ (When::MainOnly | When::TypeOnly | When::Never) => when,
-            _ => When::Lazy,
-        };
-        let (line, range) = (self.line(expr.start()), self.evaluator().resolved(expr).range());
+        let (line, when) = (self.line(expr.start()), self.when_given());
+        let range = self.evaluator().resolved(expr).range();
         self.mentioned.push((range, NamedFile { line, path: place.finish(), usage: FileUse::Data, when }));
     }
 
@@ -113,5 +143,9 @@ impl<'a> Walker<'_, 'a> {
         let listings = inner.listings.into_iter();
         self.scan.listings.extend(listings.map(|listed| Listed { line, when: outer.max(listed.when), ..listed }));
         self.scan.written.extend(inner.written);
+        self.scan.importers.extend(inner.importers);
+        if inner.loads_unknown.is_some() {
+            self.scan.loads_unknown.get_or_insert(line);
+        }
     }
 }

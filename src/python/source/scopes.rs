@@ -1,10 +1,14 @@
 //! What the names of a source stand for: imports under their aliases, values that are bound once, or nothing known.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
 use ruff_python_ast::{self as ast, Expr, ExprContext, Stmt};
 use ruff_text_size::{Ranged, TextRange};
+
+use super::attributes;
 
 /// What a name stands for.
 #[derive(Debug, Clone)]
@@ -17,6 +21,8 @@ pub(super) enum Binding<'a> {
     Opened(&'a Expr),
     /// A function of the source.
     Function(&'a ast::StmtFunctionDef),
+    /// A class of the source.
+    Class(&'a ast::StmtClassDef),
     /// A parameter, by where it stands.
     Parameter(TextRange),
     /// What loops give it one by one.
@@ -40,14 +46,22 @@ const MAX_LOOPS: usize = 8;
 /// The names of a module, a function or a class.
 #[derive(Debug, Default)]
 pub(super) struct Scope<'a> {
-    names: HashMap<&'a str, Binding<'a>>,
+    pub(super) names: HashMap<&'a str, Binding<'a>>,
     is_class: bool,
+    /// The name of the function or class.
+    pub(super) name: Option<&'a str>,
+    /// Of a class, what its methods give the attributes of its instances.
+    pub(super) attributes: HashMap<&'a str, Binding<'a>>,
+    /// Of a method, the name of its first parameter.
+    pub(super) receiver: Option<&'a str>,
 }
 
 /// The scopes around a place, from the module inwards.
 #[derive(Debug, Default)]
 pub(super) struct Scopes<'a> {
     stack: Vec<Scope<'a>>,
+    /// What the bodies of classes bind that were asked for, by where they stand.
+    classes: RefCell<HashMap<TextRange, Rc<Scope<'a>>>>,
 }
 
 impl<'a> Scopes<'a> {
@@ -60,32 +74,41 @@ impl<'a> Scopes<'a> {
         for name in globals.names {
             collector.bind(name, Binding::Unknown);
         }
-        Self { stack: vec![collector.scope] }
+        Self { stack: vec![collector.scope], classes: RefCell::default() }
     }
 
     /// Enters a function.
     pub(super) fn enter_function(&mut self, parameters: Option<&'a ast::Parameters>, body: &'a [Stmt]) {
-        let mut collector = Collector::default();
-        for parameter in parameters.into_iter().flatten() {
-            let binding = match parameter {
-                ast::AnyParameterRef::NonVariadic(parameter) => Binding::Parameter(parameter.parameter.name.range()),
-                ast::AnyParameterRef::Variadic(_) => Binding::Unknown,
-            };
-            collector.bind(parameter.name().as_str(), binding);
+        let mut scope = Collector::of_function(parameters, body);
+        if self.stack.last().is_some_and(|outer| outer.is_class) {
+            scope.receiver = parameters.and_then(attributes::receiver);
         }
-        collector.visit_body(body);
-        for name in collector.globals {
-            collector.scope.names.remove(name);
-        }
-        self.stack.push(collector.scope);
+        self.stack.push(scope);
     }
 
     /// Enters a class.
     pub(super) fn enter_class(&mut self, body: &'a [Stmt]) {
-        let mut collector = Collector::default();
-        collector.visit_body(body);
-        collector.scope.is_class = true;
-        self.stack.push(collector.scope);
+        let mut scope = Collector::of_class(body);
+        scope.attributes = attributes::of_instances(body);
+        self.stack.push(scope);
+    }
+
+    /// Gives what was entered last its name.
+    pub(super) fn name(&mut self, name: &'a str) {
+        if let Some(scope) = self.stack.last_mut() {
+            scope.name = Some(name);
+        }
+    }
+
+    /// The names that the body of a class binds.
+    pub(super) fn of_class(&self, class: &'a ast::StmtClassDef) -> Rc<Scope<'a>> {
+        let mut classes = self.classes.borrow_mut();
+        Rc::clone(classes.entry(class.range()).or_insert_with(|| Rc::new(Collector::of_class(&class.body))))
+    }
+
+    /// One of the scopes around.
+    pub(super) fn at(&self, number: usize) -> Option<&Scope<'a>> {
+        self.stack.get(number)
     }
 
     /// Enters a comprehension.
@@ -166,7 +189,35 @@ struct Collector<'a> {
     depth: usize,
 }
 
+/// The names that a function binds.
+pub(super) fn names_of<'a>(parameters: &'a ast::Parameters, body: &'a [Stmt]) -> HashMap<&'a str, Binding<'a>> {
+    Collector::of_function(Some(parameters), body).names
+}
+
 impl<'a> Collector<'a> {
+    fn of_function(parameters: Option<&'a ast::Parameters>, body: &'a [Stmt]) -> Scope<'a> {
+        let mut collector = Self::default();
+        for parameter in parameters.into_iter().flatten() {
+            let binding = match parameter {
+                ast::AnyParameterRef::NonVariadic(parameter) => Binding::Parameter(parameter.parameter.name.range()),
+                ast::AnyParameterRef::Variadic(_) => Binding::Unknown,
+            };
+            collector.bind(parameter.name().as_str(), binding);
+        }
+        collector.visit_body(body);
+        for name in collector.globals {
+            collector.scope.names.remove(name);
+        }
+        collector.scope
+    }
+
+    fn of_class(body: &'a [Stmt]) -> Scope<'a> {
+        let mut collector = Self::default();
+        collector.visit_body(body);
+        collector.scope.is_class = true;
+        collector.scope
+    }
+
     fn deeper(&mut self, walk: impl FnOnce(&mut Self)) {
         if self.depth < MAX_DEPTH {
             self.depth += 1;
@@ -240,7 +291,7 @@ impl<'a> Visitor<'a> for Collector<'a> {
     fn visit_stmt(&mut self, stmt: &'a Stmt) {
         match stmt {
             Stmt::FunctionDef(function) => return self.bind(function.name.as_str(), Binding::Function(function)),
-            Stmt::ClassDef(class) => return self.bind(class.name.as_str(), Binding::Unknown),
+            Stmt::ClassDef(class) => return self.bind(class.name.as_str(), Binding::Class(class)),
             Stmt::Import(import) => {
                 for alias in &import.names {
                     let name = alias.name.as_str();

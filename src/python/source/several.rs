@@ -13,6 +13,10 @@ use super::scopes::{Binding, Each};
 
 /// Values of one expression.
 const MAX_VALUES: usize = 256;
+/// Places with several values in one expression: with more not all combinations could be looked at anyway.
+const MAX_PLACES: usize = 16;
+/// Combinations that are looked at in one source beyond the first of each expression.
+const MAX_COMBINATIONS: usize = 50_000;
 /// Lists within lists.
 const MAX_DEPTH: u32 = 8;
 /// Items that are looked at in one source, which bounds long lists that are used over and over.
@@ -24,6 +28,7 @@ pub(super) struct Choices {
     is_active: Cell<bool>,
     made: RefCell<Vec<Choice>>,
     looked_at: Cell<usize>,
+    combinations: Cell<usize>,
 }
 
 #[derive(Debug)]
@@ -46,9 +51,11 @@ impl Choices {
             if !out.contains(&value) {
                 out.push(value);
             }
-            if !self.next() {
+            let combinations = self.combinations.get();
+            if !self.next() || combinations >= MAX_COMBINATIONS {
                 break;
             }
+            self.combinations.set(combinations + 1);
         }
         self.made.borrow_mut().clear();
         self.is_active.set(false);
@@ -63,6 +70,9 @@ impl Choices {
         let mut made = self.made.borrow_mut();
         if let Some(choice) = made.iter().find(|choice| choice.at == at) {
             return (choice.number < count).then_some(choice.number);
+        }
+        if made.len() >= MAX_PLACES {
+            return None;
         }
         made.push(Choice { at, number: 0, count });
         Some(0)

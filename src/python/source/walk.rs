@@ -13,8 +13,8 @@ use super::given::Given;
 use super::lines::Lines;
 use super::scopes::Scopes;
 use super::several::Choices;
-use super::{How, Import, NamedFile, PathExpression, Scan, Target, When};
-use super::{calls, constants, given, literals, search_path};
+use super::{How, Import, ListedUse, NamedFile, PathExpression, Scan, Target, When};
+use super::{calls, constants, given, importers, literals, search_path};
 
 /// Levels of the tree that are looked at: nothing real comes close, and stack is limited.
 const MAX_DEPTH: usize = 400;
@@ -46,6 +46,10 @@ pub(in crate::python) struct Walker<'w, 'a> {
     pub(super) inner_bytes: usize,
     /// Whether folders or packages are listed anywhere.
     pub(super) lists: bool,
+    /// Patterns of paths that are written.
+    pub(super) written_patterns: HashSet<PathExpression>,
+    /// Whether names that begin with an underscore are told from others.
+    pub(super) tells_private: bool,
     /// Paths that are mentioned, by a path object or a join: read unless it is seen that they are written.
     pub(super) mentioned: Vec<(TextRange, NamedFile)>,
 }
@@ -72,6 +76,8 @@ impl<'w, 'a> Walker<'w, 'a> {
             within: 0,
             inner_bytes: 0,
             lists: false,
+            written_patterns: HashSet::new(),
+            tells_private: false,
             mentioned: Vec::new(),
         }
     }
@@ -90,7 +96,7 @@ impl<'w, 'a> Walker<'w, 'a> {
             return Walker { given: self.given, is_again: true, ..again }.walk(body);
         }
         self.scan.constants = constants::of_module(&self.evaluator(), body);
-        let Self { mut scan, exports, named, written, mentioned, lists, .. } = self;
+        let Self { mut scan, exports, named, written, mentioned, lists, written_patterns, tells_private, .. } = self;
         let mut named: Vec<(TextRange, NamedFile)> =
             named.into_iter().flat_map(|(range, files)| files.into_iter().map(move |file| (range, file))).collect();
         // A path that is read is named by the read; one that is only written is not named at all.
@@ -101,6 +107,13 @@ impl<'w, 'a> Walker<'w, 'a> {
         let mut seen = HashSet::new();
         scan.files = named.into_iter().map(|(_, file)| file).filter(|file| seen.insert(file.clone())).collect();
         scan.exports = exports.finish(lists);
+        if scan.loads_unknown.is_some() {
+            let usage = if tells_private { ListedUse::PublicModules } else { ListedUse::Modules };
+            let listed = scan.listings.iter_mut().filter(|listed| listed.usage == ListedUse::Data);
+            listed.for_each(|listed| listed.usage = usage);
+        }
+        // What comes of the run is no part of it.
+        scan.listings.retain(|listed| listed.usage != ListedUse::OneOf || !written_patterns.contains(&listed.path));
         scan
     }
 
@@ -124,6 +137,14 @@ impl<'w, 'a> Walker<'w, 'a> {
     pub(super) fn import(&mut self, at: TextSize, level: u32, module: &str, names: Option<Vec<String>>, how: How) {
         let (line, when) = (self.line(at), self.when());
         self.scan.imports.push(Import { line, module: module.to_owned(), level, names, how, when });
+    }
+
+    /// Notes that something is loaded by a name that is not known.
+    pub(super) fn load_unknown(&mut self, at: TextSize) {
+        if !matches!(self.when(), When::TypeOnly | When::Never) {
+            let line = self.line(at);
+            self.scan.loads_unknown.get_or_insert(line);
+        }
     }
 
     fn under(&mut self, conditions: Conditions, walk: impl FnOnce(&mut Self)) {
@@ -172,6 +193,7 @@ impl<'w, 'a> Walker<'w, 'a> {
         }
         self.visit_defaults(&function.parameters);
         self.scopes.enter_function(Some(&function.parameters), &function.body);
+        self.scopes.name(function.name.as_str());
         self.function_depth += 1;
         let lazy = Conditions { lazy: true, ..self.conditions };
         self.under(lazy, |walker| walker.visit_body(&function.body));
@@ -180,6 +202,7 @@ impl<'w, 'a> Walker<'w, 'a> {
     }
 
     fn visit_defaults(&mut self, parameters: &'a ast::Parameters) {
+        given::defaults(self, parameters);
         for default in parameters.iter_non_variadic_params().filter_map(|parameter| parameter.default.as_deref()) {
             self.visit_expr(default);
         }
@@ -193,6 +216,7 @@ impl<'w, 'a> Walker<'w, 'a> {
             self.visit_arguments(arguments);
         }
         self.scopes.enter_class(&class.body);
+        self.scopes.name(class.name.as_str());
         self.function_depth += 1;
         self.visit_body(&class.body);
         self.function_depth -= 1;
@@ -297,6 +321,7 @@ impl<'w, 'a> Walker<'w, 'a> {
                 }
                 literals::arguments(self, call);
                 given::call(self, call);
+                importers::call(self, call);
                 visitor::walk_expr(self, expr);
             }
             Expr::BinOp(operation) => {

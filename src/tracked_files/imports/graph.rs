@@ -20,6 +20,8 @@ pub enum ReasonKind {
     PackageInit,
     /// A call imports it, by a name that stands in the text or by one that begins so.
     DynamicImport,
+    /// The metadata of an installed package name it as a plugin, by an entry point.
+    Plugin,
     /// It is run by its path: by `runpy`, `exec`, `%run`, or in another process.
     Run,
     /// The source beside an extension module.
@@ -28,6 +30,8 @@ pub enum ReasonKind {
     Library,
     /// A data file that the code names.
     Opened,
+    /// An argument of the program names it.
+    Argument,
     /// It decides which files are tracked, or is listed there.
     StrategyYaml,
 }

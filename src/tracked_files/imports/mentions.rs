@@ -1,6 +1,7 @@
-//! Names of modules in data: a configuration that says `strategies.momentum:Momentum`, a pickle of the project's classes.
+//! Names in data: a configuration that says `strategies.momentum:Momentum` or `data/prices.csv`, a pickle of the project's
+//! classes.
 //!
-//! What is found are candidates. Only those that lead to a module of the project mean anything.
+//! What is found are candidates. Only those that lead to a module or a file of the project mean anything.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,18 +16,103 @@ const NO_ATTRIBUTES: [&str; 12] =
 /// A longer name is none.
 const MAX_NAME: usize = 256;
 
-/// The names that a data file may mean modules by, sorted; none for other kinds of files, whose content is not asked for.
-pub fn names_in<C: AsRef<[u8]>>(path: &Path, content: impl FnOnce() -> C) -> BTreeSet<String> {
-    let Some(ending) = path.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase) else {
-        return BTreeSet::new();
-    };
+/// Values of each kind that are taken from one file.
+const MAX_VALUES: usize = 500;
+/// A longer value is no path.
+const MAX_PATH: usize = 300;
+/// Words in the names of settings that say where something is written.
+const OUTPUTS: [&str; 12] =
+    ["out", "output", "outputs", "outfile", "outdir", "log", "logs", "logfile", "logging", "save", "export", "results"];
+
+/// What a data file may name.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Mentions {
+    /// Modules.
+    pub names: BTreeSet<String>,
+    /// Values that are one word: modules, where something is imported by what is read.
+    pub words: BTreeSet<String>,
+    /// Values that look like the paths of files which are read.
+    pub paths: BTreeSet<String>,
+}
+
+/// What a data file names; `None` for kinds of files that are not looked into.
+pub fn mentions_in(path: &Path, read: impl FnOnce() -> Vec<u8>) -> Option<Mentions> {
+    let ending = path.extension()?.to_str()?.to_ascii_lowercase();
     if TEXTS.contains(&ending.as_str()) {
-        dotted_names(&String::from_utf8_lossy(content().as_ref()))
+        let content = read();
+        let text = String::from_utf8_lossy(&content);
+        let mut mentions = Mentions { names: dotted_names(&text), ..Mentions::default() };
+        values(&text, &mut mentions);
+        Some(mentions)
     } else if PICKLES.contains(&ending.as_str()) {
-        pickled_names(content().as_ref())
+        Some(Mentions { names: pickled_names(&read()), ..Mentions::default() })
     } else {
-        BTreeSet::new()
+        None
     }
+}
+
+/// Notes the values of settings and lists, as JSON, YAML, TOML and INI write them alike.
+fn values(text: &str, mentions: &mut Mentions) {
+    for line in text.lines().filter(|line| !is_section(line)) {
+        let line = line.split_once(" #").map_or(line, |(line, _)| line);
+        for part in line.split([',', '[', ']', '{', '}']) {
+            let (key, value) = setting(part);
+            let value = value.trim().trim_matches(['"', '\'']);
+            if is_word(value) && mentions.words.len() < MAX_VALUES {
+                mentions.words.insert(value.to_owned());
+            } else if is_path(value) && !is_output(key) && mentions.paths.len() < MAX_VALUES {
+                mentions.paths.insert(value.to_owned());
+            }
+        }
+    }
+}
+
+/// Whether a line is the head of a section: `[x.y]`.
+fn is_section(line: &str) -> bool {
+    let line = line.trim();
+    line.starts_with('[') && line.ends_with(']') && !line.contains(['"', '\'', ',', ':'])
+}
+
+/// The name and the value of a setting; an item of a list has no name.
+fn setting(part: &str) -> (&str, &str) {
+    let part = part.trim();
+    let part = part.strip_prefix("- ").unwrap_or(part);
+    let is_end = |(at, _): &(usize, &str)| {
+        part.get(at + 1..).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '"']))
+    };
+    let colon = part.match_indices(':').find(is_end).map(|(at, _)| at);
+    match colon.or_else(|| part.find('=')).and_then(|at| part.split_at_checked(at)) {
+        Some((key, value)) => (key, value.get(1..).unwrap_or_default()),
+        None => ("", part),
+    }
+}
+
+fn is_word(value: &str) -> bool {
+    value.len() <= MAX_NAME
+        && value.starts_with(|c: char| c.is_alphabetic() || c == '_')
+        && value.chars().all(|c| c.is_alphanumeric() || c == '_')
+}
+
+/// Whether a value has the form of a path to a file, with an ending.
+fn is_path(value: &str) -> bool {
+    let name = value.rsplit('/').next().unwrap_or(value);
+    let has_ending = name.rsplit_once('.').is_some_and(|(stem, ending)| {
+        !stem.is_empty()
+            && (1..=8).contains(&ending.len())
+            && ending.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            && !ending.bytes().all(|byte| byte.is_ascii_digit())
+            && ending != "log"
+    });
+    has_ending
+        && value.len() <= MAX_PATH
+        && !value.contains("://")
+        && !value.contains(['*', '?', '<', '>', '|', '$', '%', '\0'])
+}
+
+/// Whether the name of a setting says that something is written there: what is there is of an earlier run.
+fn is_output(key: &str) -> bool {
+    let mut words = key.split(|c: char| !c.is_alphanumeric());
+    words.any(|word| OUTPUTS.contains(&word.to_ascii_lowercase().as_str()))
 }
 
 /// Dotted names of at least two parts, and those before a colon.
@@ -89,7 +175,8 @@ mod tests {
     use super::*;
 
     fn told(path: &str, content: &[u8]) -> Vec<String> {
-        names_in(Path::new(path), || content).into_iter().collect()
+        let mentions = mentions_in(Path::new(path), || content.to_vec()).unwrap_or_default();
+        mentions.names.into_iter().collect()
     }
 
     #[test]
@@ -105,8 +192,30 @@ mod tests {
     fn what_names_nothing_is_not_read() {
         for path in ["a.csv", "a.ico", "a", "a.json.gz"] {
             let unread = || -> Vec<u8> { unreachable!("{path} is read") };
-            assert!(names_in(Path::new(path), unread).is_empty());
+            assert_eq!(mentions_in(Path::new(path), unread), None);
         }
+    }
+
+    #[test]
+    fn configurations_have_values() {
+        let told = |path: &str, text: &str| {
+            let mentions = mentions_in(Path::new(path), || text.as_bytes().to_vec()).unwrap_or_default();
+            let join = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(" ");
+            (join(mentions.words), join(mentions.paths))
+        };
+        let is = |words: &str, paths: &str| (words.to_owned(), paths.to_owned());
+        let yaml = "strategy: trend # the one\ndata: data/a.csv\nfiles:\n  - b.parquet\n  - 'c d.csv'\nn: 1.5\n\
+                    output_file: out.csv\nlog: run.txt\nfile: run.log\nurl: http://x/y.csv\nat: 12:30\n";
+        assert_eq!(told("a.yaml", yaml), is("trend", "b.parquet c d.csv data/a.csv"));
+        let json = r#"{"strategy": "trend", "parts": ["p1", "a.csv"], "deep": {"path":"b/c.json", "results": "d.csv"}, "n": -1}"#;
+        assert_eq!(told("a.json", json), is("p1 trend", "a.csv b/c.json"));
+        assert_eq!(told("a.toml", "[x.y]\nname = \"trend\"\nfile=\"a.csv\"\n"), is("trend", "a.csv"));
+        assert_eq!(
+            told("a.ini", "; no\n[x]\nfile = a.csv\nlist = a.csv, b.csv\n*.csv = %(x)s.csv\n"),
+            is("", "a.csv b.csv")
+        );
+        assert_eq!(told("a.csv", "a.csv"), is("", ""));
+        assert_eq!(told("a.json", ":,=,{\"\":\"\"}\n- \n=\n: \n"), is("", ""));
     }
 
     #[test]

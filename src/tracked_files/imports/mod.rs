@@ -119,7 +119,8 @@ pub fn analyse(start: &Start, options: Options<'_>) -> Analysis {
     let cache = options.caches.map_or_else(ScanCache::none, |caches| ScanCache::load(caches, &start.root, &target));
     let mut sources = Sources::new(target, cache, options.stamp);
     let at_start = at_start(start, &finder);
-    let followed = Closure::new(finder, &mut sources, folders, options.data_bytes).follow(beginning, at_start);
+    let closure = Closure::new(finder, &mut sources, folders, options.data_bytes).with_arguments(&start.arguments);
+    let followed = closure.follow(beginning, at_start);
     let (mut cache, stamp) = sources.into_parts();
 
     let mut analysis =

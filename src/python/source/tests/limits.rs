@@ -82,6 +82,34 @@ fn monsters(times: usize) -> Vec<(&'static str, String)> {
         ),
         ("sums of calls", nested("__import__('a') + ", "1", "")),
         ("opens", "open('a');".repeat(times.min(20_000))),
+        (
+            "attributes of a class",
+            format!("class A:\n{}", " x = 'a'\n y = [1, 2]\n".repeat(times.min(20_000)))
+                + &"open(A.z + A.x)\n".repeat(times.min(20_000)),
+        ),
+        (
+            "attributes of instances",
+            format!(
+                "class A:\n def f(self):\n{}",
+                "  self.a = self.b + 'a'\n  open(self.a)\n".repeat(times.min(20_000))
+            ),
+        ),
+        (
+            "attributes of attributes",
+            "class A:\n def __init__(self):\n".to_owned()
+                + &(0..times.min(20_000))
+                    .map(|n| format!("  self.a{} = self.a{n} + self.a{n}\n", n + 1))
+                    .collect::<String>()
+                + "  open(self.a99)\n",
+        ),
+        ("names that are given", "import x\n".to_owned() + &"x.y('a', 'b', c='d')\n".repeat(times.min(20_000))),
+        (
+            "defaults",
+            format!("def f({}):\n", (0..200).map(|n| format!("x{n}='a',")).collect::<String>())
+                + &format!("  open({}'b')\n", (0..200).map(|n| format!("x{n} + ")).collect::<String>())
+                    .repeat(times / 100),
+        ),
+        ("holes", format!("open('a/' + {}'.csv')\n", "x + ".repeat(times))),
         ("recovering", format!("x = (\n{}", "def f(:\n x = [\n".repeat(times.min(20_000)))),
         ("recovering blocks", format!("x = (\n{}", indented("if x: y = ("))),
     ]

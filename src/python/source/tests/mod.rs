@@ -5,6 +5,7 @@ mod files;
 mod imports;
 mod limits;
 mod literals;
+mod loading;
 mod paths;
 mod several;
 

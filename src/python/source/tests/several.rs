@@ -102,4 +102,14 @@ fn what_functions_are_given() {
     );
     let source = "def load(name):\n    return open(f'data/{name}.csv')\nload('a')\nload('b')";
     assert_eq!(files(source), "Lazy ./data/a.csv Lazy ./data/b.csv");
+    // A default is what nobody gives.
+    assert_eq!(
+        files("def f(x='a.csv', *, y=None, z=N, w='c'): open(x); open(y); open(w + '.csv')"),
+        "Lazy ./a.csv Lazy ./c.csv"
+    );
+    assert_eq!(
+        files("import os\nclass A:\n    def __init__(self, x='a'): self.x = x\n    def f(self): open(self.x + '/b')"),
+        "Lazy ./a/b"
+    );
+    assert_eq!(imports("def f(x='a'): __import__(x)"), "Call Lazy a");
 }

@@ -6,11 +6,13 @@ use std::rc::Rc;
 
 use super::super::graph::{Certainty, FileForm, Node, ReasonKind};
 use super::super::listed::{is_pattern, matches};
-use super::super::mentions;
 use super::super::named_path::candidates;
 use super::{At, Closure, Data, data_node};
 use crate::python::import_system::Form;
-use crate::python::source::{Base, FileUse, Listed, MARK, NamedFile, Package, PathExpression};
+use crate::python::source::{Base, FileUse, Listed, ListedUse, MARK, NamedFile, Package, PathExpression};
+
+/// Files that one path may mean of which a part is not known.
+const MAX_ONE_OF: usize = 100;
 
 impl Closure<'_> {
     /// Looks for the files that were not there yet, and for those that are listed.
@@ -38,6 +40,11 @@ impl Closure<'_> {
         for pattern in patterns {
             let fixed: PathBuf = pattern.iter().take_while(|part| !part.to_str().is_some_and(is_pattern)).collect();
             let holds_root = self.folders.root.starts_with(&fixed);
+            let loads = matches!(listed.usage, ListedUse::Modules | ListedUse::PublicModules);
+            let may_be_modules = suffix.is_none() && loads && !(holds_root && is_deep);
+            if may_be_modules && self.listed_modules(number, listed, &pattern) {
+                return;
+            }
             if !fixed.starts_with(&self.folders.root) && !holds_root || holds_root && (is_deep || suffix.is_none()) {
                 continue;
             }
@@ -45,6 +52,10 @@ impl Closure<'_> {
                 continue;
             }
             let found = matches(&pattern);
+            // Which of so many is meant nobody knows.
+            if listed.usage == ListedUse::OneOf && found.len() > MAX_ONE_OF {
+                continue;
+            }
             if suffix.is_none() && found.iter().any(|path| path.extension().is_some_and(|own| own == "py")) {
                 continue;
             }
@@ -59,6 +70,27 @@ impl Closure<'_> {
                 return;
             }
         }
+    }
+
+    /// Brings in the modules directly in a folder that is listed by who loads modules by names that are not known. Whether
+    /// there are any.
+    fn listed_modules(&mut self, number: usize, listed: &Listed, pattern: &Path) -> bool {
+        let Some(certainty) = self.certainty(number, listed.when) else { return true };
+        let finder = self.finder_of(number);
+        if !self.folders.is_inside(pattern.parent().unwrap_or(pattern)) {
+            return false;
+        }
+        let is_private = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"_"));
+        let mut found = matches(&pattern.with_extension("py"));
+        found.retain(|path| path.is_file() && !(listed.usage == ListedUse::PublicModules && is_private(path)));
+        let at = At { node: number, finder, line: listed.line, certainty };
+        for path in &found {
+            let base = path.parent().unwrap_or(path).to_owned();
+            let form = FileForm::Python(Form::Source);
+            let node = Node { form, finder, ..data_node(path.clone(), base) };
+            self.enqueue(Some(at), node, ReasonKind::Run, certainty, listed.line);
+        }
+        !found.is_empty()
     }
 
     /// Whether modules of the run lie in a folder.
@@ -116,15 +148,6 @@ impl Closure<'_> {
         true
     }
 
-    /// Brings in the modules of the project that a data file names.
-    pub(super) fn names_in_data(&mut self, number: usize, finder: usize, path: &Path) {
-        // A file that cannot be read is told when it is to be stored.
-        for name in mentions::names_in(path, || std::fs::read(path).unwrap_or_default()) {
-            let at = At { node: number, finder, line: 0, certainty: Certainty::Lazy };
-            self.beginning(at, &name, 1);
-        }
-    }
-
     /// Brings in the data files, but for those that the run writes: they are what comes of it.
     pub(super) fn take_data(&mut self) {
         let mut written = BTreeSet::new();
@@ -148,7 +171,7 @@ impl Closure<'_> {
             }
             let base = path.parent().unwrap_or(&path).to_owned();
             let number = self.enqueue(Some(at), data_node(path.clone(), base), kind, at.certainty, at.line);
-            self.names_in_data(number, at.finder, &path);
+            self.names_in_data(At { node: number, line: 0, certainty: Certainty::Lazy, ..at }, &path);
         }
     }
 

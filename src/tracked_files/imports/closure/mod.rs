@@ -1,14 +1,20 @@
 //! Follows from the entry point what each file names, until nothing new is found.
 
+mod arguments;
 mod constants;
+mod entry_points;
 mod files;
+mod importers;
+mod mentions;
 mod modules;
 mod search_path;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use arguments::Argument;
 use foldhash::{HashMap, HashSet};
 
 use super::graph::{Certainty, Edge, FileForm, Graph, Line, Node, ReasonKind};
@@ -107,6 +113,8 @@ pub struct Closure<'a> {
     sources: &'a mut Sources,
     folders: Folders,
     data_bytes: u64,
+    /// What the program is given.
+    arguments: Vec<Argument>,
     graph: Graph,
     waiting: Vec<usize>,
     /// The files that were, or are, waiting to be read.
@@ -119,6 +127,12 @@ pub struct Closure<'a> {
     /// The files that are known to be no links.
     plain: HashSet<usize>,
     missing: Vec<Missing>,
+    /// Names that are given to functions and classes which may import them.
+    given: Vec<(usize, Import)>,
+    /// The last parts of the names of functions and classes that do.
+    importers: HashSet<String>,
+    /// The groups and modules of entry points, for each finder that was asked.
+    entry_points: HashMap<usize, Rc<Vec<(String, String)>>>,
     /// Files that are named, which are looked for when all is read: what they are relative to may be said anywhere.
     named: Vec<(usize, NamedFile)>,
     /// Edits of the search path with values that are not known yet.
@@ -128,6 +142,10 @@ pub struct Closure<'a> {
     listed: Vec<(usize, Listed)>,
     /// Data files, which belong to the run unless it writes them.
     data: Vec<Data>,
+    /// Data files of which the names are known.
+    looked_into: HashSet<PathBuf>,
+    /// Words in data files.
+    words: Vec<(At, String)>,
     attributes: Vec<Attribute>,
     stars: Vec<Star>,
     assumed: HashMap<PathBuf, String>,
@@ -145,6 +163,7 @@ impl<'a> Closure<'a> {
             sources,
             folders,
             data_bytes,
+            arguments: Vec::new(),
             graph: Graph::default(),
             waiting: Vec::new(),
             queued: HashSet::default(),
@@ -153,11 +172,16 @@ impl<'a> Closure<'a> {
             reads: HashMap::default(),
             plain: HashSet::default(),
             missing: Vec::new(),
+            given: Vec::new(),
+            importers: HashSet::default(),
+            entry_points: HashMap::default(),
             named: Vec::new(),
             edits: Vec::new(),
             looked_in: 0,
             listed: Vec::new(),
             data: Vec::new(),
+            looked_into: HashSet::default(),
+            words: Vec::new(),
             attributes: Vec::new(),
             stars: Vec::new(),
             assumed: HashMap::default(),
@@ -167,12 +191,18 @@ impl<'a> Closure<'a> {
         }
     }
 
+    /// Says what the program is given.
+    pub fn with_arguments(self, arguments: &[OsString]) -> Self {
+        Self { arguments: arguments::read(arguments), ..self }
+    }
+
     /// Follows everything from the beginning on, and from modules that Python imports before it.
     pub fn follow(mut self, beginning: Beginning, at_start: Vec<(&str, Rc<Module>)>) -> Followed {
         for (name, module) in at_start {
             self.bring_in(None, &module, name, ReasonKind::Import, Certainty::Certain, 0);
         }
-        self.begin(beginning);
+        let first = self.begin(beginning);
+        self.files_in_arguments(first);
         loop {
             while !self.waiting.is_empty() {
                 self.read_waiting();
@@ -184,14 +214,18 @@ impl<'a> Closure<'a> {
             let looked: Vec<bool> = self.finders.iter_mut().map(Finder::look_again).collect();
             if !looked.contains(&true) {
                 self.look_for_files();
+                self.look_at_given();
+                self.modules_in_arguments();
                 if self.waiting.is_empty() {
                     self.take_data();
+                    self.modules_in_data();
                 }
-                if self.waiting.is_empty() {
+                if self.waiting.is_empty() && self.data.is_empty() {
                     break;
                 }
                 continue;
             }
+            self.entry_points.clear();
             for Missing { node, import } in std::mem::take(&mut self.missing) {
                 self.import(node, &import);
             }
@@ -244,7 +278,8 @@ impl<'a> Closure<'a> {
         number
     }
 
-    fn begin(&mut self, beginning: Beginning) {
+    /// Brings in what the run starts with; its number, if it is there.
+    fn begin(&mut self, beginning: Beginning) -> Option<usize> {
         let node = |path: PathBuf, base, form| Node {
             path,
             base,
@@ -257,15 +292,14 @@ impl<'a> Closure<'a> {
         };
         match beginning {
             Beginning::File { path, base, form } => {
-                self.enqueue(None, node(path, base, form), ReasonKind::EntryPoint, Certainty::Certain, 0);
+                Some(self.enqueue(None, node(path, base, form), ReasonKind::EntryPoint, Certainty::Certain, 0))
             }
             Beginning::Module(name) => {
                 self.touch(None, &name, ReasonKind::EntryPoint, Certainty::Certain, 0);
-                if let Found::Module(module) = self.find(0, &name) {
-                    // Touched as a module already: it is the main program as well.
-                    let main = Node { is_main: true, ..modules::node_of(&module, &name, 0) };
-                    self.enqueue(None, main, ReasonKind::EntryPoint, Certainty::Certain, 0);
-                }
+                let Found::Module(module) = self.find(0, &name) else { return None };
+                // Touched as a module already: it is the main program as well.
+                let main = Node { is_main: true, ..modules::node_of(&module, &name, 0) };
+                Some(self.enqueue(None, main, ReasonKind::EntryPoint, Certainty::Certain, 0))
             }
             Beginning::Command(text) => {
                 let main = node(PathBuf::new(), self.folders.working.clone(), FileForm::Command);
@@ -280,6 +314,7 @@ impl<'a> Closure<'a> {
                 });
                 let read = Rc::new(self.sources.read_text(text.as_bytes()));
                 self.take_in(number, &read);
+                Some(number)
             }
         }
     }
@@ -331,6 +366,7 @@ impl<'a> Closure<'a> {
         }
         self.reads.insert(number, Rc::clone(read));
         let scan: &Scan = &read.scan;
+        self.note_importers(scan);
         // In the order of the text, but for what functions do: they are called from anywhere.
         let (first, mut edits): (Vec<_>, Vec<_>) = scan.search_path.iter().partition(|edit| edit.when >= When::Lazy);
         first.into_iter().for_each(|edit| self.edit(number, edit));
@@ -402,7 +438,7 @@ impl<'a> Closure<'a> {
 
     fn unresolved(&self, missing: &Missing) -> Option<Unresolved> {
         let import = &missing.import;
-        if import.how == How::Literal {
+        if matches!(import.how, How::Literal | How::EntryPoints | How::Given) {
             return None;
         }
         let certainty = self.certainty(missing.node, import.when).filter(|c| *c != Certainty::TypeOnly)?;

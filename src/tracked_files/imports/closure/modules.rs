@@ -51,6 +51,16 @@ impl Closure<'_> {
         if import.how == How::Literal {
             return self.literal(at, import);
         }
+        if import.how == How::Given {
+            self.given.push((number, import.clone()));
+            return;
+        }
+        if import.how == How::EntryPoints {
+            self.plugins(at, &import.module);
+            // Further folders of the search path may have more.
+            self.missing.push(missing());
+            return;
+        }
         let Some(name) = self.absolute(number, import.level, &import.module) else {
             self.missing.push(missing());
             return;
