@@ -110,19 +110,19 @@ fn a_change_is_noted_behind_what_is_kept() {
     assert_restorable(&store, back.snapshot, &project.root());
 }
 
-/// From some hundred files on a second thread takes the writer's place, and helps to look.
+/// From a thousand files on a second thread takes the writer's place, and helps to look.
 #[test]
 fn what_two_threads_see_is_all_that_has_changed() {
     let project = Project::with_code();
     let store = project.beside("store");
     let module = |number: u32| format!("package{}/module{number}.py", number % 7);
-    for number in 0..300 {
+    for number in 0..1100 {
         project.write(module(number), format!("NUMBER = {number}\n"));
     }
     time_passes();
     let first = capture_into(&store, &project.root());
     let fresh = |number: u32| capture_into(&project.beside(&format!("fresh{number}")), &project.root()).snapshot;
-    for (round, edited) in [&[0u32][..], &[299], &[31, 32, 33], &[5, 95, 191, 192, 290]].into_iter().enumerate() {
+    for (round, edited) in [&[0u32][..], &[1099], &[31, 32, 33], &[5, 95, 191, 512, 1090]].into_iter().enumerate() {
         for number in edited {
             project.write(module(*number), format!("NUMBER = {}\n", 1000 + round));
         }
@@ -143,7 +143,7 @@ fn what_two_threads_see_is_all_that_has_changed() {
 /// An editor's file that came and went has changed the time of a folder: that its names are the same is found out once.
 #[test]
 fn a_folder_that_lists_as_before_is_listed_once() {
-    for files in [3, 300] {
+    for files in [3, 1100] {
         let project = Project::with_code();
         let store = project.beside("store");
         for number in 0..files {

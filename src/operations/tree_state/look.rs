@@ -11,8 +11,9 @@ use crate::store::Store;
 use crate::tracked_files::walk::{IGNORE_FILES, MANIFEST_PATH, is_never_tracked};
 use crate::tracked_path::{TrackedPath, name_bytes};
 
-/// From this many files on they are looked at by two threads: to start one takes as long as some hundred looks.
-const PARALLEL_FILES: usize = 192;
+/// From this many files on they are looked at by two threads. To start one and to wait for it takes as long as some hundred
+/// looks, and in a sweep the other core has a backtest to run.
+const PARALLEL_FILES: usize = 1024;
 /// So many files are looked at in a row by one of them.
 const FILES_AT_ONCE: usize = 32;
 /// A kept state of fewer bytes is of fewer files than two threads are worth.
