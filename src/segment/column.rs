@@ -354,21 +354,6 @@ pub struct Column {
 
 const ABSENT: u32 = u32::MAX;
 
-impl Values {
-    /// How many there are; one that is constant stands for any number.
-    fn len(&self) -> usize {
-        match self {
-            Self::Constant(_) => 1,
-            Self::Bools(values) => values.len(),
-            Self::Integers(values) | Self::Times(values) => values.len(),
-            Self::Doubles(values) => values.len(),
-            Self::Texts { ends, .. } | Self::Jsons { ends, .. } => ends.len(),
-            Self::Ids { bytes, width } => bytes.len() / width.max(&1),
-            Self::Dictionary { indices, .. } => indices.len(),
-        }
-    }
-}
-
 impl Column {
     /// Decodes a body. `present` rows of `rows` have a value; `runs` has the microseconds of the rows' ids.
     pub fn decode(
@@ -433,18 +418,13 @@ impl Column {
         })
     }
 
-    /// Whether a row has that text. No value is made for that.
-    pub fn has_text(&self, text: &str) -> bool {
+    /// Whether one of so many rows has that text. Where texts are kept as such, no value is made for that.
+    pub fn has_text(&self, text: &str, rows: usize) -> bool {
         match &self.values {
             Values::Texts { bytes, ends } => {
                 (0..ends.len()).any(|place| item(bytes, ends, place) == Some(text.as_bytes()))
             }
-            Values::Constant(value) => *value == *text,
-            Values::Dictionary { values, .. } => values.iter().any(|value| *value == *text),
-            _ => {
-                let rows = self.places.as_ref().map_or_else(|| self.values.len(), Vec::len);
-                (0..rows).any(|row| self.value(row).is_some_and(|value| *value == *text))
-            }
+            _ => (0..rows).any(|row| self.value(row).is_some_and(|value| *value == *text)),
         }
     }
 
@@ -473,17 +453,17 @@ fn take_plain_texts(decoder: &mut Decoder<'_>, count: usize) -> DecodeResult<(Ve
 fn text_value(kind: Kind, bytes: &[u8]) -> DecodeResult<Value> {
     match kind {
         Kind::Json => serde_json::from_slice(bytes).map_err(|e| format!("not JSON: {e}")),
-        _ => str::from_utf8(bytes).map(Value::from).map_err(|_| NOT_UTF_8.into()),
+        _ => text(bytes).map(Value::from),
     }
 }
 
-const NOT_UTF_8: &str = "text that is not UTF-8";
+fn text(bytes: &[u8]) -> DecodeResult<&str> {
+    str::from_utf8(bytes).map_err(|_| "text that is not UTF-8".into())
+}
 
+/// Checks what [`text_value`] would make a value of.
 fn check_text(kind: Kind, bytes: &[u8]) -> DecodeResult<()> {
-    match kind {
-        Kind::Json => text_value(kind, bytes).map(drop),
-        _ => str::from_utf8(bytes).map(drop).map_err(|_| NOT_UTF_8.into()),
-    }
+    if kind == Kind::Json { text_value(kind, bytes).map(drop) } else { text(bytes).map(drop) }
 }
 
 fn take_indices(decoder: &mut Decoder<'_>, count: usize, different: usize) -> DecodeResult<Vec<u32>> {

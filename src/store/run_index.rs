@@ -174,7 +174,7 @@ fn has_name_in(block: &Block, name: &str) -> bool {
     let paths: [&[&str]; 2] = [&["start", "name"], &["forgotten", "name"]];
     let mut columns = paths.into_iter().flat_map(|path| block.columns_at(path));
     let is_in = columns.any(|number| match block.column(number) {
-        Ok(column) => column.has_text(name),
+        Ok(column) => column.has_text(name, block.summary.rows),
         Err(_) => true,
     });
     is_in || block.rows_with_more().any(|row| row.name() == Some(name))
