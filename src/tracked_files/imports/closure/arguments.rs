@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::super::graph::{Certainty, FileForm, Node, ReasonKind};
-use super::{At, Closure, Data, data_node};
+use super::super::graph::{Certainty, FileForm, ReasonKind};
+use super::{At, Closure, Data};
 use crate::python::import_system::{Form, normalised};
 
 /// Arguments that are looked at.
@@ -69,9 +69,7 @@ impl Closure<'_> {
             Some("ipynb") => FileForm::Notebook,
             _ => return self.data.push(Data { at, path, kind: ReasonKind::Argument }),
         };
-        let base = path.parent().unwrap_or(&path).to_owned();
-        let node = Node { form, finder: at.finder, ..data_node(path, base) };
-        self.enqueue(Some(at), node, ReasonKind::Argument, at.certainty, at.line);
+        self.code_file(at, path, form, ReasonKind::Argument);
     }
 
     /// Brings in the modules that arguments name, for sources that import by names that are not known.

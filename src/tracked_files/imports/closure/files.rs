@@ -84,13 +84,18 @@ impl Closure<'_> {
         let mut found = matches(&pattern.with_extension("py"));
         found.retain(|path| path.is_file() && !(listed.usage == ListedUse::PublicModules && is_private(path)));
         let at = At { node: number, finder, line: listed.line, certainty };
-        for path in &found {
-            let base = path.parent().unwrap_or(path).to_owned();
-            let form = FileForm::Python(Form::Source);
-            let node = Node { form, finder, ..data_node(path.clone(), base) };
-            self.enqueue(Some(at), node, ReasonKind::Run, certainty, listed.line);
+        let is_any = !found.is_empty();
+        for path in found {
+            self.code_file(at, path, FileForm::Python(Form::Source), ReasonKind::Run);
         }
-        !found.is_empty()
+        is_any
+    }
+
+    /// Brings in code that is known by its path, and is followed as what names it is.
+    pub(super) fn code_file(&mut self, at: At, path: PathBuf, form: FileForm, kind: ReasonKind) {
+        let base = path.parent().unwrap_or(&path).to_owned();
+        let node = Node { form, finder: at.finder, ..data_node(path, base) };
+        self.enqueue(Some(at), node, kind, at.certainty, at.line);
     }
 
     /// Whether modules of the run lie in a folder.

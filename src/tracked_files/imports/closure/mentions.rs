@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::graph::{FileForm, Node, ReasonKind};
+use super::super::graph::{FileForm, ReasonKind};
 use super::super::mentions::{Mentions, mentions_in};
-use super::{At, Closure, Data, data_node};
+use super::{At, Closure, Data};
 use crate::python::import_system::{Form, normalised};
 
 /// Words that are kept of all data files.
@@ -47,9 +47,7 @@ impl Closure<'_> {
         if path.extension().is_none_or(|ending| ending != "py") {
             return self.data.push(Data { at, path, kind: ReasonKind::Opened });
         }
-        let base = path.parent().unwrap_or(&path).to_owned();
-        let node = Node { form: FileForm::Python(Form::Source), finder: at.finder, ..data_node(path, base) };
-        self.enqueue(Some(at), node, ReasonKind::Opened, at.certainty, at.line);
+        self.code_file(at, path, FileForm::Python(Form::Source), ReasonKind::Opened);
     }
 
     /// Brings in the modules that words in data files name, if some source imports by names that are not known.
