@@ -87,23 +87,27 @@ impl<'a> Decoder<'a> {
     }
 
     fn long_varint(&mut self) -> DecodeResult<u64> {
+        const MAX_BYTES: usize = u64::BITS as usize / 7 + 1;
         let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.u8()?;
-            let bits = u64::from(byte & 0x7f);
-            if bits << shift >> shift != bits {
-                return Err("a number of over 64 bits".into());
+        for (place, byte) in self.rest.iter().take(MAX_BYTES).enumerate() {
+            // One bit is left for the last byte.
+            if place == MAX_BYTES - 1 && *byte > 1 {
+                break;
             }
-            value |= bits << shift;
+            value |= u64::from(byte & 0x7f) << (7 * place);
+            if *byte == 0 && place > 0 {
+                return Err("a number not in its shortest form".into());
+            }
             if byte & 0x80 == 0 {
-                return if byte == 0 && shift > 0 {
-                    Err("a number not in its shortest form".into())
-                } else {
-                    Ok(value)
-                };
+                self.rest = self.rest.get(place + 1..).unwrap_or_default();
+                return Ok(value);
             }
         }
-        Err("a number of over 64 bits".into())
+        if self.rest.len() < MAX_BYTES {
+            Err(self.ends_early(self.rest.len() + 1))
+        } else {
+            Err("a number of over 64 bits".into())
+        }
     }
 
     /// A [`Decoder::varint`] that counts items of at least `item_bytes` bytes each in what is left.

@@ -1,7 +1,10 @@
 //! Paths of tracked files: relative, `/` between the parts, raw bytes as the file system has them.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -15,8 +18,14 @@ pub const MAX_NAME_BYTES: usize = 1024;
 /// or `..`, and none holds `/` or NUL.
 ///
 /// In JSON it is an object with `path`, or with `path_bytes` (base64) where the bytes are not UTF-8.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TrackedPath(Vec<u8>);
+///
+/// A copy shares the bytes, and so do paths that were read together: each capture reads those of all files.
+#[derive(Clone)]
+pub struct TrackedPath {
+    shared: Arc<[u8]>,
+    start: u32,
+    end: u32,
+}
 
 /// Whether `name` can be the name of one file or folder.
 pub fn is_valid_name(name: &[u8]) -> bool {
@@ -51,9 +60,15 @@ fn is_valid_path(path: &[u8]) -> bool {
 
 impl TrackedPath {
     /// Checks and takes a path in its stored form.
-    pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Option<Self> {
-        let bytes = bytes.into();
-        is_valid_path(&bytes).then_some(Self(bytes))
+    pub fn from_bytes(bytes: impl AsRef<[u8]>) -> Option<Self> {
+        let bytes = bytes.as_ref();
+        if is_valid_path(bytes) { Self::whole(bytes.into()) } else { None }
+    }
+
+    /// A path that is known to be valid.
+    fn whole(bytes: Arc<[u8]>) -> Option<Self> {
+        let end = u32::try_from(bytes.len()).ok()?;
+        Some(Self { shared: bytes, start: 0, end })
     }
 
     /// Takes a relative path of this system, `None` where it is absolute, empty or has `..` in it.
@@ -76,17 +91,17 @@ impl TrackedPath {
 
     /// The path one level below `self`.
     pub fn join(&self, name: &[u8]) -> Option<Self> {
-        is_valid_name(name).then(|| Self([&self.0, &b"/"[..], name].concat()))
+        if is_valid_name(name) { Self::whole([self.as_bytes(), b"/", name].concat().into()) } else { None }
     }
 
     /// The stored form.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        self.shared.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 
     /// The parts between the slashes.
     pub fn parts(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
-        self.0.split(|b| *b == b'/')
+        self.as_bytes().split(|b| *b == b'/')
     }
 
     /// The last part.
@@ -96,8 +111,8 @@ impl TrackedPath {
 
     /// The folder that it is in; none where that is the root.
     pub fn folder(&self) -> Option<Self> {
-        let end = self.0.iter().rposition(|byte| *byte == b'/')?;
-        self.0.get(..end).map(|folder| Self(folder.to_vec()))
+        let length = self.as_bytes().iter().rposition(|byte| *byte == b'/')?;
+        Some(Self { end: self.start + length as u32, ..self.clone() })
     }
 
     /// The path of a name in a folder, whose own path the root lacks.
@@ -107,12 +122,77 @@ impl TrackedPath {
 
     /// Whether `self` is `folder` or lies below it.
     pub fn is_within(&self, folder: &Self) -> bool {
-        self.0.strip_prefix(folder.0.as_slice()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        self.as_bytes().strip_prefix(folder.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
     }
 
     /// The path as this system writes it, `None` where it cannot.
     pub fn to_path(&self) -> Option<PathBuf> {
         self.parts().map(os_name).collect()
+    }
+}
+
+impl PartialEq for TrackedPath {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for TrackedPath {}
+
+impl PartialOrd for TrackedPath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for TrackedPath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl Hash for TrackedPath {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
+
+/// Puts paths in ascending order together in one piece of memory, each told as what it shares with the one before and the
+/// rest.
+#[derive(Debug, Default)]
+pub struct SortedPaths {
+    bytes: Vec<u8>,
+    /// Where each path begins and ends.
+    places: Vec<(u32, u32)>,
+}
+
+impl SortedPaths {
+    /// Adds a path; whether that could be done. The first may be empty: the root's.
+    ///
+    /// `shared` is to be as long as it can be.
+    #[must_use]
+    pub fn push(&mut self, shared: usize, rest: &[u8]) -> bool {
+        let last = self.places.last().map_or(0, |(start, _)| *start as usize);
+        let start = self.bytes.len();
+        let before = self.bytes.get(last..start).unwrap_or_default();
+        let Some(common) = before.get(..shared) else { return false };
+        let is_root = self.places.is_empty() && rest.is_empty();
+        // What was whole names there, is here.
+        let whole = common.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        let is_after = rest.first() > before.get(shared);
+        self.bytes.extend_from_within(last..last + shared);
+        self.bytes.extend_from_slice(rest);
+        let is_valid = is_after && self.bytes.get(start + whole..).is_some_and(is_valid_path);
+        let (Ok(first), Ok(end)) = (u32::try_from(start), u32::try_from(self.bytes.len())) else { return false };
+        self.places.push((first, end));
+        is_valid || is_root
+    }
+
+    /// The paths; none for the root's.
+    pub fn finish(self) -> impl ExactSizeIterator<Item = Option<TrackedPath>> {
+        let shared: Arc<[u8]> = self.bytes.into();
+        let path = move |(start, end)| (start < end).then(|| TrackedPath { shared: Arc::clone(&shared), start, end });
+        self.places.into_iter().map(path)
     }
 }
 
@@ -146,7 +226,7 @@ pub fn name_bytes(name: &std::ffi::OsStr) -> Option<&[u8]> {
 impl fmt::Display for TrackedPath {
     /// For people: bytes that are not UTF-8 become U+FFFD, control characters are escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = String::from_utf8_lossy(&self.0);
+        let text = String::from_utf8_lossy(self.as_bytes());
         // So are nearly all.
         if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             return f.write_str(&text);
@@ -160,16 +240,16 @@ impl fmt::Display for TrackedPath {
 
 impl fmt::Debug for TrackedPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", String::from_utf8_lossy(&self.0))
+        write!(f, "{:?}", String::from_utf8_lossy(self.as_bytes()))
     }
 }
 
 impl Serialize for TrackedPath {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(1))?;
-        match std::str::from_utf8(&self.0) {
+        match std::str::from_utf8(self.as_bytes()) {
             Ok(text) => map.serialize_entry("path", text)?,
-            Err(_) => map.serialize_entry("path_bytes", &BASE64.encode(&self.0))?,
+            Err(_) => map.serialize_entry("path_bytes", &BASE64.encode(self.as_bytes()))?,
         }
         map.end()
     }
@@ -214,6 +294,45 @@ mod tests {
         ) {
             let is_valid = path.split(|byte| *byte == b'/').all(is_valid_name);
             proptest::prop_assert_eq!(TrackedPath::from_bytes(path).is_some(), is_valid);
+        }
+    }
+
+    /// What each path shares with the one before, and the rest.
+    fn told(paths: &[&[u8]]) -> Vec<(usize, Vec<u8>)> {
+        let before = |place: usize| if place == 0 { &[][..] } else { paths[place - 1] };
+        let shared = |place| before(place).iter().zip(paths[place]).take_while(|(a, b)| a == b).count();
+        (0..paths.len()).map(|place| (shared(place), paths[place][shared(place)..].to_vec())).collect()
+    }
+
+    fn together(paths: &[&[u8]]) -> Option<Vec<Option<TrackedPath>>> {
+        let mut sorted = SortedPaths::default();
+        told(paths).iter().all(|(shared, rest)| sorted.push(*shared, rest)).then(|| sorted.finish().collect())
+    }
+
+    #[test]
+    fn paths_read_together_are_as_if_read_one_by_one() {
+        let paths = [&b""[..], b"a", b"a.py", b"a/b", b"a/b.py", b"a/c/d", b"b"];
+        let found = together(&paths).expect("valid");
+        assert_eq!(found, paths.map(TrackedPath::from_bytes));
+        let folder = found[5].as_ref().and_then(TrackedPath::folder).expect("has one");
+        assert_eq!((folder.as_bytes(), folder.folder()), (&b"a/c"[..], found[1].clone()));
+        for bad in [&[&b"a"[..], b"a"][..], &[b"b", b"a"], &[b"a/b", b"a"], &[b"a", b""], &[b"a/b", b"a/..", b"a/c"]] {
+            assert_eq!(together(bad), None, "{bad:?}");
+        }
+        assert!(!SortedPaths::default().push(1, b"a"), "shares more than there is");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn of_paths_read_together_each_is_valid(
+            mut paths in proptest::collection::vec(
+                proptest::collection::vec(proptest::sample::select(b"./ab\0".to_vec()), 1..6), 0..6)
+        ) {
+            paths.sort_unstable();
+            paths.dedup();
+            let paths: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
+            let alone: Option<Vec<_>> = paths.iter().map(|path| TrackedPath::from_bytes(path).map(Some)).collect();
+            proptest::prop_assert_eq!(together(&paths), alone);
         }
     }
 

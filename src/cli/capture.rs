@@ -67,6 +67,7 @@ pub fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
         include_secrets: arguments.include_secrets,
         environment: environment(&root),
         host: host(),
+        root: Some(root.clone()),
         ..CaptureOptions::new(target)
     };
     let captured = capture(context, &root, &options)?;

@@ -77,9 +77,18 @@ impl JournalWriter {
         Ok(Self { file, bytes: header.len() as u64 })
     }
 
-    /// Goes on in an existing journal that has whole records up to its end at `bytes`.
-    pub fn reopen(storage: &dyn Storage, path: &str, bytes: u64) -> Result<Self> {
-        Ok(Self { file: storage.append(path)?, bytes })
+    /// Goes on in an existing journal of which `flushed` bytes are whole records for sure; `None` where the rest is not,
+    /// or it is no journal of this store, is shorter than that, or full.
+    pub fn reopen(storage: &dyn Storage, path: &str, store: StoreId, flushed: u64) -> Result<Option<Self>> {
+        let Ok(file) = storage.append(path) else { return Ok(None) };
+        let bytes = file.length()?;
+        if bytes < flushed || bytes >= ROTATE_BYTES || file.read_range(0, HEADER_BYTES)? != encode_header(store) {
+            return Ok(None);
+        }
+        // A writer that was killed before its note may have left a whole record, or a piece of one.
+        let tail = if bytes > flushed { file.read_range(flushed, (bytes - flushed) as usize)? } else { Vec::new() };
+        let is_whole = scan(&tail).all(|item| matches!(item, Item::Record { .. }));
+        Ok(is_whole.then_some(Self { file, bytes }))
     }
 
     /// The length after the last record.

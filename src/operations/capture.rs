@@ -14,6 +14,7 @@ use super::tree_state::{Looked, Summary, TreeLook, TreeState};
 use crate::entry_point::EntryPoint;
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, RunId};
+use crate::pack::PackSummary;
 use crate::progress::Progress;
 use crate::run_record::{
     DataFile, LeftOut, RunFolder, RunRecord, RunStart, StatusOf, TrackedBy, check_label, check_name, now,
@@ -25,6 +26,8 @@ use crate::store::{Store, Writer};
 pub struct CaptureOptions {
     /// What to capture.
     pub target: Target,
+    /// The target's root, where [`Target::root`] has been asked already.
+    pub root: Option<PathBuf>,
     /// The id that the run gets, where it has been chosen already.
     pub run: Option<RunId>,
     /// The run's name.
@@ -50,6 +53,7 @@ impl CaptureOptions {
     pub fn new(target: Target) -> Self {
         Self {
             target,
+            root: None,
             run: None,
             name: None,
             sweep: None,
@@ -112,7 +116,7 @@ pub fn capture_unless(
     progress: &dyn Progress,
 ) -> Result<Option<Captured>> {
     check_run(options.name.as_deref(), options.sweep.as_deref(), &options.tags)?;
-    let tracked = Tracked::find(store, &options.target, options.include_secrets)?;
+    let tracked = Tracked::find(store, &options.target, options.root.as_deref(), options.include_secrets)?;
     let time = now();
     let (writer, seen) = begin(store, options.name.as_deref(), &tracked);
     let mut writer = writer?;
@@ -132,7 +136,7 @@ pub fn capture_unless(
         name: options.name.clone(),
         sweep: options.sweep.clone(),
         new_bytes: writer.new_bytes(),
-        packs: writer.new_packs().to_vec(),
+        packs: writer.new_packs(),
         entry_point: tracked.entry_point(),
         params: options.params.clone(),
         tags: options.tags.clone(),
@@ -153,8 +157,8 @@ pub fn capture_unless(
     let mut captured = captured_of(&start, tracked.store_folder.clone(), current.told.has_problems);
     // From here on the run is safe: what fails now is told, and costs nothing that cannot be made again.
     let mut state = TreeState { recent: writer.take_recent_versions(), ..current.state };
-    let new_packs = writer.new_packs().to_vec();
-    let journal_has_grown = writer.has_journal_grown();
+    let new_packs = writer.take_new_packs();
+    let (journal_has_grown, is_merge_likely) = (writer.has_journal_grown(), writer.may_have_much_to_merge());
     if let Some((folder, metadata)) = files_for_folder {
         let manifest = run_folder::Manifest::of(&start, store.config().store).encode();
         if let Err(error) =
@@ -173,7 +177,7 @@ pub fn capture_unless(
     }
     // Its journal may be merged from here on.
     drop(writer);
-    if let Err(error) = merged.and_then(|()| store.merge_runs_step()) {
+    if let Err(error) = merged.and_then(|()| if is_merge_likely { store.merge_runs_step() } else { Ok(()) }) {
         progress.warn(&format!("The store's files are not merged: {error}"));
     }
     if (!new_packs.is_empty() && store.has_many_packs() || journal_has_grown)
@@ -218,11 +222,8 @@ fn begin<'s>(store: &'s Store, name: Option<&str>, tracked: &Tracked) -> (Result
 }
 
 /// Notes the packs that a capture has written, and merges some if there are enough.
-pub(super) fn after_new_packs(store: &Store, new: &[String], state: &mut TreeState) -> Result<()> {
-    store.catalog().forget_listing();
-    state.add_packs(store, new)?;
-    // Only a cache: a capture does without it.
-    let _ = store.catalog().keep_keys();
+pub(super) fn after_new_packs(store: &Store, new: &[PackSummary], state: &mut TreeState) -> Result<()> {
+    state.add_packs(&store.catalog().take_written(new)?);
     let merged = store.merge_packs_step()?;
     if !merged.replaced.is_empty() {
         let _ = store.catalog().keep_keys();

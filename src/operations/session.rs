@@ -226,7 +226,7 @@ impl Session {
     /// Begins a session. Nothing is captured yet.
     pub fn open(store: Store, options: SessionOptions) -> Result<Self> {
         store.check_writable()?;
-        let tracked = Tracked::find(&store, &options.target, options.include_secrets)?;
+        let tracked = Tracked::find(&store, &options.target, None, options.include_secrets)?;
         let environment = tracked.environment(&options.environment);
         let options = SessionOptions { environment, ..options };
         let current = None;
@@ -547,13 +547,13 @@ impl Session {
         let snapshot = before.as_ref().map(|state| state.snapshot);
         let current = take_current(&mut writer, &self.tracked, before, look, &())
             .and_then(|current| writer.flush_objects().map(|()| current));
-        let (new_bytes, packs) = (writer.new_bytes(), writer.new_packs().to_vec());
+        let (new_bytes, packs, written) = (writer.new_bytes(), writer.new_packs(), writer.take_new_packs());
         let recent = writer.take_recent_versions();
         *slot = Some(writer.into_slot());
         let mut current = current?;
         current.state.recent = recent;
-        if !packs.is_empty() {
-            after_new_packs(&store, &packs, &mut current.state)?;
+        if !written.is_empty() {
+            after_new_packs(&store, &written, &mut current.state)?;
         }
         if snapshot.is_some_and(|before| before != current.state.snapshot) {
             self.statistics.changed += 1;

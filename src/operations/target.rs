@@ -66,10 +66,10 @@ pub struct Tracked {
 }
 
 impl Tracked {
-    /// Finds out where a target is.
-    pub fn find(store: &Store, target: &Target, include_secrets: bool) -> Result<Self> {
+    /// Finds out where a target is; `root` is its root, where that is known.
+    pub fn find(store: &Store, target: &Target, root: Option<&Path>, include_secrets: bool) -> Result<Self> {
         let (root, program, key) = match target {
-            Target::Tree(_) => (target.root()?, None, None),
+            Target::Tree(_) => (root.map_or_else(|| target.root(), |root| Ok(root.to_owned()))?, None, None),
             Target::Program(program) => {
                 let start = find::find(program)?;
                 let module = match &start.started {

@@ -138,6 +138,20 @@ pub struct PackSummary {
     pub path: String,
     /// Its length.
     pub bytes: u64,
+    /// Its tier.
+    pub tier: u8,
+    /// The length of its content.
+    pub raw_bytes: u64,
+    /// The keys of its objects.
+    pub keys: Vec<u64>,
+}
+
+impl PackSummary {
+    /// Its name, without folder and ending.
+    pub fn name(&self) -> &str {
+        let name = self.path.rsplit('/').next().unwrap_or_default();
+        name.split_once('.').map_or(name, |(name, _)| name)
+    }
 }
 
 /// A pack under its temporary name. Dropped before [`PackWriter::finish`], it removes what it wrote.
@@ -205,7 +219,18 @@ impl<'a> PackWriter<'a> {
         }
         self.storage.rename(&self.temporary, path).inspect_err(|_| drop(self.storage.remove(&self.temporary)))?;
         self.storage.sync_folder(parent(path))?;
-        Ok(PackSummary { path: path.to_owned(), bytes: self.offset + (table.len() + footer.len()) as u64 })
+        let raw_bytes = |frame: &TableFrame| match frame.codec {
+            Codec::Dense(bytes) => bytes as u64,
+            _ => frame.objects.iter().map(|object| object.bytes).sum(),
+        };
+        let objects = self.table.frames.iter().flat_map(|frame| &frame.objects);
+        Ok(PackSummary {
+            path: path.to_owned(),
+            bytes: self.offset + (table.len() + footer.len()) as u64,
+            tier: self.table.tier,
+            raw_bytes: self.table.frames.iter().map(raw_bytes).sum(),
+            keys: objects.map(|object| object.name.key()).collect(),
+        })
     }
 }
 

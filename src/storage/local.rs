@@ -1,7 +1,7 @@
 //! A store on a local file system.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -112,12 +112,12 @@ impl Drop for LocalLock {
 }
 
 impl Lock for LocalLock {
+    fn read_note(&self, offset: u64, bytes: usize) -> Result<Vec<u8>> {
+        read_range(&self.file, &self.path, offset, bytes)
+    }
+
     fn write_note(&mut self, offset: u64, note: &[u8]) -> Result<()> {
-        let write = |file: &mut File| {
-            file.seek(SeekFrom::Start(offset))?;
-            file.write_all(note)
-        };
-        write(&mut self.file).map_err(|e| Error::io("write", &self.path, e))
+        write_all_at(&self.file, note, offset).map_err(|e| Error::io("write", &self.path, e))
     }
 }
 
@@ -145,13 +145,14 @@ impl Storage for LocalStorage {
     }
 
     fn create(&self, path: &str) -> Result<Box<dyn WriteFile>> {
-        let (file, path) = self.open_local(path, OpenOptions::new().write(true).create_new(true), "create")?;
+        let (file, path) =
+            self.open_local(path, OpenOptions::new().read(true).write(true).create_new(true), "create")?;
         self.share(&file);
         Ok(Box::new(LocalFile { file, path }))
     }
 
     fn append(&self, path: &str) -> Result<Box<dyn WriteFile>> {
-        let (file, path) = self.open_local(path, OpenOptions::new().append(true), "append to")?;
+        let (file, path) = self.open_local(path, OpenOptions::new().read(true).append(true), "append to")?;
         Ok(Box::new(LocalFile { file, path }))
     }
 
@@ -191,16 +192,8 @@ impl Storage for LocalStorage {
         if !metadata.is_file() {
             return Err(Error::io("read", path, io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
         }
-        // Room for all of it, and to see its end: else it is read in pieces that grow from a few bytes.
-        let room = metadata.len().min(limit) as usize + 1;
-        let mut bytes = read_range(&file, &path, 0, room)?;
-        if bytes.len() == room {
-            // It has grown meanwhile.
-            let rest = limit.saturating_add(1).saturating_sub(room as u64);
-            let mut file = &file;
-            file.seek(SeekFrom::Start(room as u64)).map_err(|e| Error::io("read", &path, e))?;
-            file.take(rest).read_to_end(&mut bytes).map_err(|e| Error::io("read", &path, e))?;
-        }
+        // What is appended meanwhile is as if it came later.
+        let bytes = read_range(&file, &path, 0, metadata.len().min(limit.saturating_add(1)) as usize)?;
         if bytes.len() as u64 > limit {
             return Err(Error::damaged(path, format!("longer than the {limit} bytes that it may have")));
         }
@@ -217,9 +210,11 @@ impl Storage for LocalStorage {
         Ok(Some(Box::new(LocalFile { file, path })))
     }
 
-    fn length(&self, path: &str) -> Result<u64> {
-        let path = self.path(path);
-        fs::metadata(&path).map(|m| m.len()).map_err(|e| Error::io("read", path, e))
+    fn look(&self, path: &str) -> Result<StoredFile> {
+        let full = self.path(path);
+        let metadata = fs::metadata(&full).map_err(|e| Error::io("read", full, e))?;
+        let name = path.rsplit('/').next().unwrap_or(path).to_owned();
+        Ok(StoredFile { bytes: metadata.len(), stamp: stamp_of(&name, &metadata), name })
     }
 
     fn list(&self, path: &str) -> Result<Vec<StoredFile>> {
@@ -245,8 +240,9 @@ impl Storage for LocalStorage {
 
     fn try_lock(&self, path: &str) -> Result<Option<Box<dyn Lock>>> {
         loop {
-            let (file, full) =
-                self.open_local(path, OpenOptions::new().write(true).create(true).truncate(false), "lock")?;
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            let (file, full) = self.open_local(path, &mut options, "lock")?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(fs::TryLockError::WouldBlock) => return Ok(None),
@@ -283,6 +279,18 @@ fn stamp_of(name: &str, metadata: &fs::Metadata) -> u64 {
 #[cfg(unix)]
 fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     std::os::unix::fs::FileExt::read_at(file, buffer, offset)
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn write_all_at(mut file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    use std::io::{Seek, SeekFrom};
+    file.seek(SeekFrom::Start(offset))?;
+    file.write_all(bytes)
 }
 
 #[cfg(windows)]

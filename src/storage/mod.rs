@@ -27,14 +27,6 @@ pub struct StoredFile {
     pub stamp: u64,
 }
 
-/// A file open for writing.
-pub trait WriteFile: Send + Sync {
-    /// Appends all of `bytes`.
-    fn write(&mut self, bytes: &[u8]) -> Result<()>;
-    /// Returns once what was written is on the disk.
-    fn sync(&mut self) -> Result<()>;
-}
-
 /// A file open for reading, which can be read to its end even once its name is gone.
 pub trait ReadFile: Send + Sync {
     /// Reads `bytes` bytes from `offset`; fewer only where the file ends.
@@ -43,8 +35,18 @@ pub trait ReadFile: Send + Sync {
     fn length(&self) -> Result<u64>;
 }
 
+/// A file open for writing, in which what is there can be read as well.
+pub trait WriteFile: ReadFile {
+    /// Appends all of `bytes`.
+    fn write(&mut self, bytes: &[u8]) -> Result<()>;
+    /// Returns once what was written is on the disk.
+    fn sync(&mut self) -> Result<()>;
+}
+
 /// An exclusive lock that ends when it is dropped or when its process dies.
 pub trait Lock: Send + Sync {
+    /// Reads from the locked file; fewer than `bytes` bytes only where it ends.
+    fn read_note(&self, offset: u64, bytes: usize) -> Result<Vec<u8>>;
     /// Writes into the locked file, over what stands there. Nothing is flushed.
     fn write_note(&mut self, offset: u64, note: &[u8]) -> Result<()>;
 }
@@ -78,8 +80,12 @@ pub trait Storage: Send + Sync {
         let _ = path;
         Ok(None)
     }
+    /// Looks at a file.
+    fn look(&self, path: &str) -> Result<StoredFile>;
     /// The length of a file.
-    fn length(&self, path: &str) -> Result<u64>;
+    fn length(&self, path: &str) -> Result<u64> {
+        Ok(self.look(path)?.bytes)
+    }
     /// The files (not folders) in a folder, sorted by name; empty where the folder is missing.
     fn list(&self, path: &str) -> Result<Vec<StoredFile>>;
     /// Takes the exclusive lock of a file, making the file where it is missing; `None` where another holds it.

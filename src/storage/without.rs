@@ -61,8 +61,8 @@ impl Storage for Without {
         self.storage.read_range(path, offset, bytes)
     }
 
-    fn length(&self, path: &str) -> Result<u64> {
-        self.storage.length(path)
+    fn look(&self, path: &str) -> Result<StoredFile> {
+        self.storage.look(path)
     }
 
     fn list(&self, path: &str) -> Result<Vec<StoredFile>> {

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::id::{ObjectId, StoreId};
 use crate::index::{Index, NewPack};
 use crate::pack::format::{ObjectKind, Prefix};
-use crate::pack::{Frame, Pack};
+use crate::pack::{Frame, Pack, PackSummary};
 use crate::storage::{Storage, StoredFile};
 
 /// The folder of the packs.
@@ -62,6 +62,12 @@ struct Slot {
     pack: OnceLock<Option<Arc<Pack>>>,
     /// Whether its table was found to be too long to be read without having asked the index first.
     is_large: AtomicBool,
+}
+
+impl Slot {
+    fn new(name: String, stamp: u64) -> Self {
+        Self { name, stamp, pack: OnceLock::new(), is_large: AtomicBool::new(false) }
+    }
 }
 
 #[derive(Default)]
@@ -258,20 +264,48 @@ impl Catalog {
         is_known.then(|| tiers.into_inner())
     }
 
+    /// Takes in packs that were just written, and keeps the keys of these and of others that are new or have been opened
+    /// anyway; the stamps of those that were written. The folder is not listed again for that.
+    pub fn take_written(&self, written: &[PackSummary]) -> Result<Vec<u64>> {
+        let mut known = Vec::new();
+        for pack in written {
+            let StoredFile { name, stamp, .. } = self.storage.look(&pack.path)?;
+            known.push((stamp, KeysOfPack::of_written(pack, INDEXED_OBJECTS)));
+            let mut state = self.write_state();
+            if state.is_listed && !state.by_name.contains_key(&name) {
+                let number = state.slots.len();
+                state.by_name.insert(name.clone(), number);
+                state.slots.push(Arc::new(Slot::new(name, stamp)));
+                state.in_overlay.push(false);
+                state.is_taken_in = false;
+                self.complete.store(false, Ordering::Relaxed);
+            }
+        }
+        let stamps = known.iter().map(|(stamp, _)| *stamp).collect();
+        // Only a cache: a capture does without it.
+        let _ = self.keep_keys_with(known);
+        Ok(stamps)
+    }
+
     /// Keeps the keys of packs that are new or have been opened anyway.
     pub fn keep_keys(&self) -> Result<()> {
+        self.keep_keys_with(Vec::new())
+    }
+
+    fn keep_keys_with(&self, mut new: Vec<(u64, KeysOfPack)>) -> Result<()> {
         let there = self.listed()?;
         let mut keys = locked(&self.keys);
         let keys = keys.get_or_insert_with(|| PackKeys::load(&*self.storage, self.store));
         let slots = self.read_state().slots.clone();
-        let unknown: Vec<&Arc<Slot>> = slots.iter().filter(|slot| keys.get(slot.stamp).is_none()).collect();
+        let is_unknown =
+            |slot: &&Arc<Slot>| keys.get(slot.stamp).is_none() && !new.iter().any(|(stamp, _)| *stamp == slot.stamp);
+        let unknown: Vec<&Arc<Slot>> = slots.iter().filter(is_unknown).collect();
         let unopened = unknown.iter().filter(|slot| slot.pack.get().is_none()).count();
         let is_wanted = |slot: &&&Arc<Slot>| unopened <= NEW_PACKS || slot.pack.get().is_some();
-        let new: Vec<(u64, KeysOfPack)> = unknown
-            .iter()
-            .filter(is_wanted)
-            .filter_map(|slot| Some((slot.stamp, KeysOfPack::of(&*self.open_slot(slot)?, INDEXED_OBJECTS))))
-            .collect();
+        let opened = unknown.iter().filter(is_wanted);
+        new.extend(
+            opened.filter_map(|slot| Some((slot.stamp, KeysOfPack::of(&*self.open_slot(slot)?, INDEXED_OBJECTS)))),
+        );
         let there: Vec<u64> = there.into_iter().map(|(_, stamp)| stamp).collect();
         keys.add(&*self.storage, self.store, new, &there)
     }
@@ -301,10 +335,7 @@ impl Catalog {
             let known = state.by_name.get(&name).and_then(|slot| state.slots.get(*slot));
             let slot = match known.filter(|slot| slot.stamp == stamp) {
                 Some(slot) => Arc::clone(slot),
-                None => {
-                    let is_large = AtomicBool::new(false);
-                    Arc::new(Slot { name: name.clone(), stamp, pack: OnceLock::new(), is_large })
-                }
+                None => Arc::new(Slot::new(name.clone(), stamp)),
             };
             fresh.by_name.insert(name, fresh.slots.len());
             fresh.slots.push(slot);

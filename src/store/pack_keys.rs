@@ -4,14 +4,14 @@
 //! That a pack has no object of a key is believed: at worst something is stored twice. That it may have one is only a reason to
 //! look.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
 use super::STATES;
 use crate::decode::{DecodeResult, Decoder, push_varint};
 use crate::error::Result;
 use crate::file_header::{self, FileKind, Header};
 use crate::id::{ObjectId, StoreId, random_name};
-use crate::pack::Pack;
+use crate::pack::{Pack, PackSummary};
 use crate::storage::{Storage, write_whole};
 
 /// Where they are kept.
@@ -21,6 +21,8 @@ const FILE: FileKind = FileKind { word: "list of keys", magic: *b"RUNSNAPP", ver
 /// A longer one is none.
 const MAX_BYTES: u64 = 16 << 20;
 const CHECKSUM_BYTES: usize = 8;
+/// What a record begins with: the length of its body.
+const LENGTH_BYTES: usize = 4;
 /// So much of the file may be of packs that are gone, or half of it.
 const MAX_STALE_BYTES: usize = 4 << 10;
 /// Of each key the highest bits: so many that hardly a pack has another object with the same.
@@ -35,19 +37,27 @@ pub struct KeysOfPack {
     pub raw_bytes: u64,
     /// Shortened keys, sorted; none for a pack that has too many objects.
     pub keys: Option<Vec<u32>>,
-    /// The length of the record.
-    bytes: usize,
 }
 
 impl KeysOfPack {
     /// Takes the keys of a pack, unless it has more than so many objects.
     pub fn of(pack: &Pack, most: usize) -> Self {
-        let keys = (pack.objects.len() <= most).then(|| {
-            let mut keys: Vec<u32> = pack.objects.iter().map(|object| shortened(object.name.key())).collect();
+        let keys = pack.objects.iter().map(|object| object.name.key());
+        Self::new(pack.tier, pack.raw_bytes() as u64, keys, most)
+    }
+
+    /// The same of a pack that was just written.
+    pub fn of_written(pack: &PackSummary, most: usize) -> Self {
+        Self::new(pack.tier, pack.raw_bytes, pack.keys.iter().copied(), most)
+    }
+
+    fn new(tier: u8, raw_bytes: u64, keys: impl ExactSizeIterator<Item = u64>, most: usize) -> Self {
+        let keys = (keys.len() <= most).then(|| {
+            let mut keys: Vec<u32> = keys.map(shortened).collect();
             keys.sort_unstable();
             keys
         });
-        Self { tier: pack.tier, raw_bytes: pack.raw_bytes() as u64, keys, bytes: 0 }
+        Self { tier, raw_bytes, keys }
     }
 
     /// Whether the pack has no object of that key for sure.
@@ -74,15 +84,21 @@ impl KeysOfPack {
         out
     }
 
-    fn decode(body: &[u8], bytes: usize) -> DecodeResult<(u64, Self)> {
-        let mut decoder = Decoder::new(body);
-        let (stamp, tier, raw_bytes) = (decoder.u64()?, decoder.u8()?, decoder.varint()?);
+    /// Decodes a record, the length before it aside.
+    fn decode(record: &[u8]) -> DecodeResult<Self> {
+        let mut decoder = Decoder::new(record);
+        let check: [u8; CHECKSUM_BYTES] = decoder.array()?;
+        if check != checksum(decoder.rest()) {
+            return Err("its checksum does not match".into());
+        }
+        let (_stamp, tier, raw_bytes) = (decoder.u64()?, decoder.u8()?, decoder.varint()?);
         let keys = match decoder.u8()? {
             0 => None,
             _ => {
                 let mut last = 0u64;
-                let mut keys = Vec::new();
-                for _ in 0..decoder.count(1)? {
+                let count = decoder.count(1)?;
+                let mut keys = Vec::with_capacity(count);
+                for _ in 0..count {
                     last = last.saturating_add(decoder.varint()?);
                     keys.push(u32::try_from(last).map_err(|_| "a key that is too long")?);
                 }
@@ -90,7 +106,7 @@ impl KeysOfPack {
             }
         };
         decoder.finish()?;
-        Ok((stamp, Self { tier, raw_bytes, keys, bytes }))
+        Ok(Self { tier, raw_bytes, keys })
     }
 }
 
@@ -102,10 +118,22 @@ fn checksum(body: &[u8]) -> [u8; CHECKSUM_BYTES] {
     ObjectId::of(body).key().to_be_bytes()
 }
 
+/// A record, decoded once it is asked for: most are of packs that are gone.
+#[derive(Debug, PartialEq, Eq)]
+struct Record {
+    /// Its length.
+    bytes: usize,
+    /// Where in the file it begins, the length before it aside.
+    start: usize,
+    known: Option<KeysOfPack>,
+}
+
 /// What is known of the packs, by the stamps of their files.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct PackKeys {
-    packs: HashMap<u64, KeysOfPack>,
+    /// The file as it was read.
+    text: Vec<u8>,
+    records: HashMap<u64, Record>,
     /// The length of the file; none where nothing can be appended to it.
     bytes: Option<usize>,
 }
@@ -114,36 +142,44 @@ impl PackKeys {
     /// Reads what is kept. What is damaged is not known.
     pub fn load(storage: &dyn Storage, store: StoreId) -> Self {
         let bytes = storage.read(PACK_KEYS_PATH, MAX_BYTES).unwrap_or_default();
-        Self::decode(&bytes, store).unwrap_or_default()
+        Self::decode(bytes, store).unwrap_or_default()
     }
 
     /// What is known of a pack.
-    pub fn get(&self, stamp: u64) -> Option<&KeysOfPack> {
-        self.packs.get(&stamp)
-    }
-
-    fn decode(bytes: &[u8], store: StoreId) -> DecodeResult<Self> {
-        if FILE.decode(bytes)? != Header::Known(store) {
-            return Err("of another store or version".into());
-        }
-        let mut out = Self { packs: HashMap::new(), bytes: Some(bytes.len()) };
-        let mut decoder = Decoder::new(bytes.get(file_header::BYTES..).unwrap_or_default());
-        while !decoder.is_empty() {
-            let before = decoder.rest().len();
-            let found = decoder.u32().and_then(|length| Ok((decoder.array()?, decoder.take(length as usize)?)));
-            match found {
-                Ok((check, body)) if check == checksum(body) => {
-                    let (stamp, keys) = KeysOfPack::decode(body, before - decoder.rest().len())?;
-                    out.packs.insert(stamp, keys);
-                }
-                // Where the next record begins is not known any more.
-                _ => {
-                    out.bytes = None;
-                    break;
-                }
+    pub fn get(&mut self, stamp: u64) -> Option<&KeysOfPack> {
+        let record = self.records.get_mut(&stamp)?;
+        if record.known.is_none() {
+            let text = self.text.get(record.start..record.start + record.bytes - LENGTH_BYTES);
+            record.known = text.and_then(|text| KeysOfPack::decode(text).ok());
+            if record.known.is_none() {
+                // Where the others begin is in doubt as well.
+                self.bytes = None;
             }
         }
-        Ok(out)
+        record.known.as_ref()
+    }
+
+    fn decode(text: Vec<u8>, store: StoreId) -> DecodeResult<Self> {
+        if FILE.decode(&text)? != Header::Known(store) {
+            return Err("of another store or version".into());
+        }
+        let (mut records, mut bytes) = (HashMap::new(), Some(text.len()));
+        let mut decoder = Decoder::new(text.get(file_header::BYTES..).unwrap_or_default());
+        while !decoder.is_empty() {
+            let found = decoder.u32().and_then(|length| {
+                let start = text.len() - decoder.rest().len();
+                let record = decoder.take(length as usize + CHECKSUM_BYTES)?;
+                let stamp = Decoder::new(record.get(CHECKSUM_BYTES..).unwrap_or_default()).u64()?;
+                Ok((stamp, Record { bytes: LENGTH_BYTES + record.len(), start, known: None }))
+            });
+            let Ok((stamp, record)) = found else {
+                // Where the next record begins is not known any more.
+                bytes = None;
+                break;
+            };
+            records.insert(stamp, record);
+        }
+        Ok(Self { text, records, bytes })
     }
 
     /// Keeps what is known of further packs. `there` has the stamps of all that are there: the others are forgotten once they
@@ -155,26 +191,26 @@ impl PackKeys {
         new: Vec<(u64, KeysOfPack)>,
         there: &[u64],
     ) -> Result<()> {
-        let mut records = Vec::new();
+        let mut added = Vec::new();
         for (stamp, keys) in new {
             let record = keys.encode(stamp);
-            self.packs.insert(stamp, KeysOfPack { bytes: record.len(), ..keys });
-            records.extend(record);
+            self.records.insert(stamp, Record { bytes: record.len(), start: 0, known: Some(keys) });
+            added.extend(record);
         }
-        let needed: usize = there.iter().filter_map(|stamp| self.packs.get(stamp)).map(|keys| keys.bytes).sum();
+        let needed: usize = there.iter().filter_map(|stamp| self.records.get(stamp)).map(|record| record.bytes).sum();
         let is_tidy = |bytes: usize| bytes <= file_header::BYTES + needed + needed.max(MAX_STALE_BYTES);
-        if let Some(bytes) = self.bytes.map(|bytes| bytes + records.len()).filter(|bytes| is_tidy(*bytes)) {
+        if let Some(bytes) = self.bytes.map(|bytes| bytes + added.len()).filter(|bytes| is_tidy(*bytes)) {
             // A record in one write: that of another capture comes before it or after it.
-            if records.is_empty() || storage.append(PACK_KEYS_PATH).and_then(|mut file| file.write(&records)).is_ok() {
+            if added.is_empty() || storage.append(PACK_KEYS_PATH).and_then(|mut file| file.write(&added)).is_ok() {
                 self.bytes = Some(bytes);
                 return Ok(());
             }
         }
-        self.packs.retain(|stamp, _| there.contains(stamp));
         let mut out = FILE.encode(store).to_vec();
-        for (stamp, keys) in &self.packs {
-            out.extend(keys.encode(*stamp));
+        for stamp in there {
+            out.extend(self.get(*stamp).iter().flat_map(|keys| keys.encode(*stamp)));
         }
+        self.records.retain(|stamp, record| there.contains(stamp) && record.known.is_some());
         let temporary = format!("{PACK_KEYS_PATH}-{}.tmp", random_name());
         storage.create_folder(STATES)?;
         write_whole(storage, &temporary, PACK_KEYS_PATH, &out, false)?;
@@ -191,7 +227,7 @@ mod tests {
     fn keys(tier: u8, keys: &[u64]) -> KeysOfPack {
         let mut keys: Vec<u32> = keys.iter().map(|key| shortened(*key)).collect();
         keys.sort_unstable();
-        KeysOfPack { tier, raw_bytes: 1234, keys: Some(keys), bytes: 0 }
+        KeysOfPack { tier, raw_bytes: 1234, keys: Some(keys) }
     }
 
     #[test]
@@ -202,12 +238,11 @@ mod tests {
         let mut first = PackKeys::load(&storage, store);
         assert_eq!(first, PackKeys::default());
         let (low, high) = (3 << 50, u64::MAX);
-        let large = KeysOfPack { tier: 255, raw_bytes: 5, keys: None, bytes: 0 };
+        let large = KeysOfPack { tier: 255, raw_bytes: 5, keys: None };
         first.add(&storage, store, vec![(1, keys(0, &[high, low])), (2, large)], &[1, 2]).expect("kept");
         first.add(&storage, store, vec![(3, keys(4, &[low]))], &[1, 2, 3]).expect("kept");
-        let read = PackKeys::load(&storage, store);
-        assert_eq!(read.packs.len(), 3);
-        let of = |stamp| read.get(stamp).expect("known");
+        let mut read = PackKeys::load(&storage, store);
+        let mut of = |stamp| read.get(stamp).expect("known").clone();
         assert!(!of(1).lacks(high) && !of(1).lacks(low) && of(1).lacks(5 << 50));
         assert!(!of(2).lacks(5 << 50), "it has too many to tell");
         assert_eq!((of(3).tier, of(3).raw_bytes), (4, 1234));
@@ -219,7 +254,7 @@ mod tests {
         }
         let bytes = std::fs::metadata(folder.path().join(PACK_KEYS_PATH)).expect("there").len();
         assert!(bytes < 3 * MAX_STALE_BYTES as u64, "{bytes}");
-        let read = PackKeys::load(&storage, store);
+        let mut read = PackKeys::load(&storage, store);
         assert!(read.get(1).is_some() && read.get(999).is_some() && read.get(10).is_none());
     }
 
@@ -236,15 +271,27 @@ mod tests {
             let mut flipped = whole.clone();
             flipped[place] ^= 0x20;
             for bytes in [&flipped, &whole[..place]] {
-                let found = PackKeys::decode(bytes, store).unwrap_or_default();
-                assert!(found.packs.len() < 2, "byte {place}");
-                assert!(found.packs.values().all(|found| found.keys == keys(0, &[9]).keys));
+                let mut found = PackKeys::decode(bytes.to_vec(), store).unwrap_or_default();
+                let known: Vec<_> = [1, 2].iter().filter_map(|stamp| found.get(*stamp).cloned()).collect();
+                assert!(known.len() < 2 && known.iter().all(|known| *known == keys(0, &[9])), "byte {place}");
             }
         }
         std::fs::write(&path, &whole[..whole.len() - 1]).expect("cut");
+        let both = || {
+            let mut read = PackKeys::load(&storage, store);
+            [1, 3].map(|stamp| read.get(stamp).is_some())
+        };
         let mut cut = PackKeys::load(&storage, store);
-        assert_eq!((cut.packs.len(), cut.bytes), (1, None));
+        assert_eq!((cut.records.len(), cut.bytes), (1, None));
         cut.add(&storage, store, vec![(3, keys(0, &[8]))], &[1, 3]).expect("kept");
-        assert_eq!(PackKeys::load(&storage, store).packs.len(), 2, "nothing is appended behind what cannot be read");
+        assert_eq!(both(), [true; 2], "nothing is appended behind what cannot be read");
+        // What is found damaged when it is asked for is written anew as well.
+        let mut flipped = whole.clone();
+        flipped[whole.len() - 1] ^= 1;
+        std::fs::write(&path, &flipped).expect("written");
+        let mut read = PackKeys::load(&storage, store);
+        assert!(read.get(1).is_some() && read.get(2).is_none());
+        read.add(&storage, store, vec![(3, keys(0, &[8]))], &[1, 2, 3]).expect("kept");
+        assert_eq!((both(), PackKeys::load(&storage, store).records.len()), ([true; 2], 2));
     }
 }

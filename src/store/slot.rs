@@ -4,9 +4,10 @@
 //! each other. The file notes the writer's journal and the length of it that is flushed. Whoever takes the slot next
 //! goes on in that journal; a journal that is shorter than its note has been cut.
 
+use super::make_folders;
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, StoreId, random_name};
-use crate::journal::{self, Item, JournalWriter, ROTATE_BYTES};
+use crate::journal::{JournalWriter, ROTATE_BYTES};
 use crate::storage::{Lock, Storage};
 
 /// The folder of the slots.
@@ -36,6 +37,18 @@ pub struct Note {
     pub bytes: u64,
 }
 
+impl Note {
+    fn decode(slot: &str, bytes: &[u8]) -> Option<Self> {
+        let text = str::from_utf8(bytes.get(..NOTE_BYTES)?).ok()?;
+        let (said, check) = text.strip_suffix('\n')?.rsplit_once(' ')?;
+        let (journal, bytes) = said.split_once(' ')?;
+        if check != note_check(said) || !journal.ends_with(JOURNAL_ENDING) || journal.contains('/') {
+            return None;
+        }
+        Some(Self { slot: slot.to_owned(), journal: journal.to_owned(), bytes: bytes.trim().parse().ok()? })
+    }
+}
+
 /// Reads the notes of all slots; one that is empty or torn says nothing.
 pub fn notes(storage: &dyn Storage) -> Result<Vec<Note>> {
     let slots = storage.list(FOLDER)?;
@@ -43,14 +56,7 @@ pub fn notes(storage: &dyn Storage) -> Result<Vec<Note>> {
 }
 
 fn read_note(storage: &dyn Storage, slot: &str) -> Option<Note> {
-    let bytes = storage.read(&format!("{FOLDER}/{slot}"), MAX_NOTE_BYTES).ok()?;
-    let text = str::from_utf8(bytes.get(..NOTE_BYTES)?).ok()?;
-    let (said, check) = text.strip_suffix('\n')?.rsplit_once(' ')?;
-    let (journal, bytes) = said.split_once(' ')?;
-    if check != note_check(said) || !journal.ends_with(JOURNAL_ENDING) || journal.contains('/') {
-        return None;
-    }
-    Some(Note { slot: slot.to_owned(), journal: journal.to_owned(), bytes: bytes.trim().parse().ok()? })
+    Note::decode(slot, &storage.read(&format!("{FOLDER}/{slot}"), MAX_NOTE_BYTES).ok()?)
 }
 
 /// What a slot's file names, for whoever wants to be sure that nobody appends to a journal.
@@ -139,6 +145,8 @@ pub struct Slot {
     journal_name: String,
     /// The journal's length before the last records and after them.
     grown: (u64, u64),
+    /// Whether it has made a journal.
+    has_new_journal: bool,
 }
 
 impl Slot {
@@ -148,7 +156,8 @@ impl Slot {
             let name = format!("{number:04}");
             if let Some(mut lock) = storage.try_lock(&format!("{FOLDER}/{name}"))? {
                 lock.write_note(NOTE_BYTES as u64, format!("{}\n", random_name()).as_bytes())?;
-                return Ok(Self { name, lock, journal: None, journal_name: String::new(), grown: (0, 0) });
+                let (journal, journal_name) = (None, String::new());
+                return Ok(Self { name, lock, journal, journal_name, grown: (0, 0), has_new_journal: false });
             }
         }
         Err(Error::io("take a writer's place in", storage.full_path(FOLDER), std::io::ErrorKind::ResourceBusy.into()))
@@ -252,6 +261,11 @@ impl Slot {
         before.checked_div(bytes) != after.checked_div(bytes)
     }
 
+    /// Whether it has made a journal.
+    pub fn has_new_journal(&self) -> bool {
+        self.has_new_journal
+    }
+
     /// Notes how much of the journal is flushed: advice for those who come later, without which the records are safe.
     fn note(&mut self, bytes: u64) {
         let said = format!("{} {bytes:>12}", self.journal_name);
@@ -259,6 +273,8 @@ impl Slot {
     }
 
     fn create_journal(&mut self, storage: &dyn Storage, store: StoreId) -> Result<JournalWriter> {
+        make_folders(storage, false)?;
+        self.has_new_journal = true;
         self.journal_name = format!("{}{JOURNAL_ENDING}", random_name());
         let journal = JournalWriter::create(storage, &format!("{JOURNALS}/{}", self.journal_name), store)?;
         // Before the first record, so that a reader never takes one that is not flushed yet for one that is.
@@ -268,22 +284,10 @@ impl Slot {
 
     /// Reopens the journal that the slot's last holder noted, if it ends with a whole record.
     fn continue_journal(&mut self, storage: &dyn Storage, store: StoreId) -> Result<Option<JournalWriter>> {
-        let Some(note) = read_note(storage, &self.name) else { return Ok(None) };
-        let path = format!("{JOURNALS}/{}", note.journal);
-        let Ok(bytes) = storage.length(&path) else { return Ok(None) };
-        if bytes < note.bytes || bytes >= ROTATE_BYTES {
-            return Ok(None);
-        }
-        if storage.read_range(&path, 0, journal::HEADER_BYTES)? != journal::encode_header(store) {
-            return Ok(None);
-        }
-        // A writer that was killed before its note may have left a whole record, or a piece of one.
-        let tail = storage.read_range(&path, note.bytes, (bytes - note.bytes) as usize)?;
-        if !journal::scan(&tail).all(|item| matches!(item, Item::Record { .. })) {
-            return Ok(None);
-        }
+        let Some(note) = Note::decode(&self.name, &self.lock.read_note(0, NOTE_BYTES)?) else { return Ok(None) };
+        let journal = JournalWriter::reopen(storage, &format!("{JOURNALS}/{}", note.journal), store, note.bytes)?;
         self.journal_name = note.journal;
-        JournalWriter::reopen(storage, &path, bytes).map(Some)
+        Ok(journal)
     }
 }
 

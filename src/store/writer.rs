@@ -7,16 +7,16 @@ use std::collections::HashSet;
 
 use rayon::prelude::*;
 
-use super::Store;
 use super::catalog::{PACK_ENDING, PACKS};
 use super::recent_versions::{NewVersion, RecentVersions, Version};
 use super::slot::Slot;
+use super::{Store, make_folders};
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, random_name};
 use crate::journal::encode_record;
 use crate::pack::compression::{BULK_LEVEL, CAPTURE_LEVEL, Compressor, MAX_FRAME_BYTES, SMALL_LEVEL};
 use crate::pack::format::{MAX_CHAIN_POSITION, ObjectKind, ObjectName, Prefix};
-use crate::pack::{PackWriter, PreparedFrame};
+use crate::pack::{PackSummary, PackWriter, PreparedFrame};
 use crate::run_record::RunRecord;
 
 /// Objects without an older version are compressed together up to this length.
@@ -51,7 +51,7 @@ pub struct Writer<'s> {
     added: HashSet<(ObjectKind, ObjectId)>,
     is_flushed: bool,
     new_bytes: u64,
-    new_packs: Vec<String>,
+    new_packs: Vec<PackSummary>,
     recent: RecentVersions,
     level: i32,
 }
@@ -60,8 +60,14 @@ impl Store {
     /// Begins a capture. Nothing may be looked up for it earlier: from now on gc spares what it finds.
     pub fn writer(&self) -> Result<Writer<'_>> {
         self.check_writable()?;
-        super::make_folders(&*self.storage, false)?;
-        self.writer_in(Slot::take(&*self.storage)?)
+        let slot = match Slot::take(&*self.storage) {
+            Err(error) if error.is_not_found() => {
+                make_folders(&*self.storage, false)?;
+                Slot::take(&*self.storage)
+            }
+            taken => taken,
+        };
+        self.writer_in(slot?)
     }
 
     /// Begins a capture in a slot whose token is new.
@@ -161,8 +167,13 @@ impl<'s> Writer<'s> {
     }
 
     /// The names of the packs written so far, without their ending.
-    pub fn new_packs(&self) -> &[String] {
-        &self.new_packs
+    pub fn new_packs(&self) -> Vec<String> {
+        self.new_packs.iter().map(|pack| pack.name().to_owned()).collect()
+    }
+
+    /// The packs written so far.
+    pub fn take_new_packs(&mut self) -> Vec<PackSummary> {
+        std::mem::take(&mut self.new_packs)
     }
 
     /// Compresses and writes what waits.
@@ -233,6 +244,7 @@ impl<'s> Writer<'s> {
                 Some(pack) => pack,
                 none => {
                     let (storage, id) = (&*self.store.storage, self.store.config.store);
+                    make_folders(storage, false)?;
                     none.insert(PackWriter::create(storage, self.slot.temporary(), id, CAPTURE_TIER)?)
                 }
             };
@@ -244,10 +256,9 @@ impl<'s> Writer<'s> {
     fn finish_pack(&mut self) -> Result<()> {
         if let Some(pack) = self.pack.take() {
             // The name is random so that it never comes back with other content.
-            let name = random_name();
-            let summary = pack.finish(&format!("{PACKS}/{name}{PACK_ENDING}"))?;
-            self.new_packs.push(name);
+            let summary = pack.finish(&format!("{PACKS}/{}{PACK_ENDING}", random_name()))?;
             self.new_bytes += summary.bytes;
+            self.new_packs.push(summary);
         }
         Ok(())
     }
@@ -282,6 +293,11 @@ impl<'s> Writer<'s> {
     /// Whether this writer has brought its journal past a mark at which the index is to be brought up to date.
     pub fn has_journal_grown(&self) -> bool {
         self.slot.has_passed(super::run_index::TAIL_BACKLOG_BYTES)
+    }
+
+    /// Whether there may be so many journals now, or so much in them, that some are to be merged.
+    pub fn may_have_much_to_merge(&self) -> bool {
+        self.slot.has_new_journal() || self.has_journal_grown()
     }
 
     /// A new name in tmp/ for a file of this writer.

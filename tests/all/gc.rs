@@ -109,8 +109,8 @@ impl Storage for StoppingStorage {
         self.inner.read_range(path, offset, bytes)
     }
 
-    fn length(&self, path: &str) -> Result<u64> {
-        self.inner.length(path)
+    fn look(&self, path: &str) -> Result<StoredFile> {
+        self.inner.look(path)
     }
 
     fn list(&self, path: &str) -> Result<Vec<StoredFile>> {

@@ -19,7 +19,7 @@ use runsnap::operations::forget::forget;
 use runsnap::operations::gc::{GcOptions, gc};
 use runsnap::operations::verify::verify;
 use runsnap::snapshot::Entry;
-use runsnap::storage::{LocalStorage, Lock, Storage, StoredFile, WriteFile};
+use runsnap::storage::{LocalStorage, Lock, ReadFile, Storage, StoredFile, WriteFile};
 use runsnap::store::{MergeExtent, Store};
 
 use crate::support::{Project, Tree, tree};
@@ -74,6 +74,16 @@ struct RecordingFile {
     record: Shared,
 }
 
+impl ReadFile for RecordingFile {
+    fn read_range(&self, offset: u64, bytes: usize) -> Result<Vec<u8>> {
+        self.inner.read_range(offset, bytes)
+    }
+
+    fn length(&self) -> Result<u64> {
+        self.inner.length()
+    }
+}
+
 impl WriteFile for RecordingFile {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.record.lock().expect("unharmed").operations.push(Operation::Append(self.inode, bytes.to_vec()));
@@ -94,6 +104,10 @@ struct RecordingLock {
 }
 
 impl Lock for RecordingLock {
+    fn read_note(&self, offset: u64, bytes: usize) -> Result<Vec<u8>> {
+        self.inner.read_note(offset, bytes)
+    }
+
     fn write_note(&mut self, offset: u64, note: &[u8]) -> Result<()> {
         let operation = Operation::Overwrite(self.inode, offset as usize, note.to_vec());
         self.record.lock().expect("unharmed").operations.push(operation);
@@ -175,8 +189,8 @@ impl Storage for RecordingStorage {
         self.inner.read_range(path, offset, bytes)
     }
 
-    fn length(&self, path: &str) -> Result<u64> {
-        self.inner.length(path)
+    fn look(&self, path: &str) -> Result<StoredFile> {
+        self.inner.look(path)
     }
 
     fn list(&self, path: &str) -> Result<Vec<StoredFile>> {
@@ -198,6 +212,16 @@ impl Storage for RecordingStorage {
 struct Unflushed(LocalStorage);
 
 struct UnflushedFile(Box<dyn WriteFile>);
+
+impl ReadFile for UnflushedFile {
+    fn read_range(&self, offset: u64, bytes: usize) -> Result<Vec<u8>> {
+        self.0.read_range(offset, bytes)
+    }
+
+    fn length(&self) -> Result<u64> {
+        self.0.length()
+    }
+}
 
 impl WriteFile for UnflushedFile {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
@@ -250,8 +274,8 @@ impl Storage for Unflushed {
         self.0.read_range(path, offset, bytes)
     }
 
-    fn length(&self, path: &str) -> Result<u64> {
-        self.0.length(path)
+    fn look(&self, path: &str) -> Result<StoredFile> {
+        self.0.look(path)
     }
 
     fn list(&self, path: &str) -> Result<Vec<StoredFile>> {

@@ -12,7 +12,7 @@ use runsnap::operations::list::{ListOptions, list, list_sweeps};
 use runsnap::operations::run_filter::{Filter, parse_sort};
 use runsnap::run_record::RunRecord;
 use runsnap::segment::{Row, Segment};
-use runsnap::storage::{LocalStorage, Lock, Storage, StoredFile, WriteFile};
+use runsnap::storage::{LocalStorage, Lock, ReadFile, Storage, StoredFile, WriteFile};
 use runsnap::store::{MergeExtent, Run, Runs, Store};
 use serde_json::{Map, Value, json};
 
@@ -426,6 +426,16 @@ fn spend(left: &std::sync::atomic::AtomicI64, path: &Path) -> runsnap::Result<()
     }
 }
 
+impl ReadFile for RefusingFile {
+    fn read_range(&self, offset: u64, bytes: usize) -> runsnap::Result<Vec<u8>> {
+        self.0.read_range(offset, bytes)
+    }
+
+    fn length(&self) -> runsnap::Result<u64> {
+        self.0.length()
+    }
+}
+
 impl WriteFile for RefusingFile {
     fn write(&mut self, bytes: &[u8]) -> runsnap::Result<()> {
         spend(&self.1, Path::new("a file"))?;
@@ -480,8 +490,8 @@ impl Storage for Refusing {
     fn read_range(&self, path: &str, offset: u64, bytes: usize) -> runsnap::Result<Vec<u8>> {
         self.inner.read_range(path, offset, bytes)
     }
-    fn length(&self, path: &str) -> runsnap::Result<u64> {
-        self.inner.length(path)
+    fn look(&self, path: &str) -> runsnap::Result<StoredFile> {
+        self.inner.look(path)
     }
     fn list(&self, path: &str) -> runsnap::Result<Vec<StoredFile>> {
         self.inner.list(path)

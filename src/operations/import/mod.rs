@@ -349,7 +349,7 @@ impl<'s> Importing<'s> {
         let mut new_bytes = writer.new_bytes();
         self.out.new_bytes += new_bytes;
         for (_, start) in &mut runs {
-            start.packs = writer.new_packs().to_vec();
+            start.packs = writer.new_packs();
             // The first has the bytes of the pack that all of them share.
             start.new_bytes = std::mem::take(&mut new_bytes);
         }

@@ -9,10 +9,10 @@ use crate::file_header::{self, FileKind, Header};
 use crate::id::{ObjectId, StoreId};
 use crate::snapshot::{Entry, is_valid_target};
 use crate::store::RecentVersions;
-use crate::tracked_path::TrackedPath;
+use crate::tracked_path::{SortedPaths, TrackedPath};
 
 /// What every state begins with.
-const FILE: FileKind = FileKind { word: "tree state", magic: *b"RUNSNAPT", version: 2 };
+const FILE: FileKind = FileKind { word: "tree state", magic: *b"RUNSNAPT", version: 3 };
 /// A longer file is no state.
 pub(super) const MAX_BYTES: u64 = 1 << 30;
 const CHECKSUM_BYTES: usize = 8;
@@ -38,26 +38,20 @@ pub(super) fn encode(state: &mut TreeState, store: StoreId) -> Vec<u8> {
     out.extend(state.generation.to_le_bytes());
     out.extend(state.snapshot.0);
     push_packs(&mut out, &state.packs);
-    push_varint(&mut out, state.files.len() as u64);
-    let mut last: &[u8] = &[];
+    push_paths(&mut out, state.files.iter().map(|file| Some(&file.path)));
     for file in &state.files {
         out.push(flags_of(file));
-        last = push_path(&mut out, last, file.path.as_bytes());
         push_rest_of_file(&mut out, file);
     }
-    push_varint(&mut out, state.trees.len() as u64);
-    let mut last: &[u8] = &[];
-    for (path, tree) in &state.trees {
-        last = push_path(&mut out, last, path.as_ref().map_or(&[][..], TrackedPath::as_bytes));
+    push_paths(&mut out, state.trees.iter().map(|(path, _)| path.as_ref()));
+    for (_, tree) in &state.trees {
         out.extend(tree.0);
     }
     out.push(u8::from(state.structure.is_some()));
     if let Some(structure) = &state.structure {
-        push_varint(&mut out, structure.folders.len() as u64);
-        let mut last: &[u8] = &[];
+        push_paths(&mut out, structure.folders.iter().map(|folder| folder.path.as_ref()));
         for folder in &structure.folders {
             out.push(if folder.stamp.is_some() { STAMPED } else { 0 });
-            last = push_path(&mut out, last, folder.path.as_ref().map_or(&[][..], TrackedPath::as_bytes));
             out.extend(folder.stamp.iter().flat_map(|stamp| stamp.to_le_bytes()));
             out.extend(folder.names.to_le_bytes());
         }
@@ -172,25 +166,20 @@ fn decode_whole(said: &[u8], notes: &[&[u8]]) -> DecodeResult<TreeState> {
     let mut decoder = Decoder::new(said.get(LENGTH_AT + 4..).unwrap_or_default());
     let (generation, snapshot) = (decoder.u64()?, ObjectId(decoder.array()?));
     let packs = read_packs(&mut decoder)?;
-    let mut files = Vec::new();
-    let mut last = Vec::new();
-    for _ in 0..decoder.count(3)? {
+    let paths = read_paths(&mut decoder)?;
+    let mut files = Vec::with_capacity(paths.len());
+    for path in paths {
         let flags = decoder.u8()?;
-        read_path(&mut decoder, &mut last)?;
-        let path = TrackedPath::from_bytes(last.as_slice()).ok_or("a path that leads elsewhere")?;
-        files.push(read_rest_of_file(&mut decoder, flags, path)?);
+        files.push(read_rest_of_file(&mut decoder, flags, path.ok_or("a file without a path")?)?);
     }
-    let mut trees = Vec::new();
-    let mut last = Vec::new();
-    for _ in 0..decoder.count(34)? {
-        trees.push((read_folder(&mut decoder, &mut last)?, ObjectId(decoder.array()?)));
-    }
+    let paths = read_paths(&mut decoder)?;
+    let trees = paths.map(|path| Ok((path, ObjectId(decoder.array()?)))).collect::<DecodeResult<_>>()?;
     let structure = match decoder.u8()? {
         0 => None,
         _ => Some(decode_structure(&mut decoder)?),
     };
     let recent = decoder.rest();
-    if !files.is_sorted_by(|a, b| a.path < b.path) || !packs.is_sorted() || !trees.is_sorted_by(|a, b| a.0 < b.0) {
+    if !packs.is_sorted() {
         return Err("not in order".into());
     }
     let mut state = TreeState {
@@ -293,10 +282,8 @@ fn read_rest_of_file(decoder: &mut Decoder<'_>, flags: u8, path: TrackedPath) ->
 
 fn decode_structure(decoder: &mut Decoder<'_>) -> DecodeResult<Structure> {
     let mut structure = Structure::default();
-    let mut last = Vec::new();
-    for _ in 0..decoder.count(11)? {
+    for path in read_paths(decoder)? {
         let flags = decoder.u8()?;
-        let path = read_folder(decoder, &mut last)?;
         let stamp = if flags & STAMPED == 0 { None } else { Some(decoder.u64()?) };
         structure.folders.push(FolderState { path, stamp, names: decoder.u64()? });
     }
@@ -310,9 +297,6 @@ fn decode_structure(decoder: &mut Decoder<'_>) -> DecodeResult<Structure> {
     }
     structure.left_out = serde_json::from_slice(read_bytes(decoder)?).map_err(|e| e.to_string())?;
     structure.warnings = read_texts(decoder)?;
-    if !structure.folders.is_sorted_by(|a, b| a.path < b.path) {
-        return Err("folders not in order".into());
-    }
     Ok(structure)
 }
 
@@ -349,13 +333,24 @@ fn read_path(decoder: &mut Decoder<'_>, last: &mut Vec<u8>) -> DecodeResult<()> 
     Ok(())
 }
 
-/// Reads the path of a folder; the root's is empty.
-fn read_folder(decoder: &mut Decoder<'_>, last: &mut Vec<u8>) -> DecodeResult<Option<TrackedPath>> {
-    read_path(decoder, last)?;
-    match last.as_slice() {
-        [] => Ok(None),
-        path => TrackedPath::from_bytes(path).map(Some).ok_or_else(|| "a path that leads elsewhere".to_owned()),
+/// Appends paths in ascending order: how many, and each as what it shares with the one before; the root has none.
+fn push_paths<'p>(out: &mut Vec<u8>, paths: impl ExactSizeIterator<Item = Option<&'p TrackedPath>>) {
+    push_varint(out, paths.len() as u64);
+    let mut last: &[u8] = &[];
+    for path in paths {
+        last = push_path(out, last, path.map_or(&[][..], TrackedPath::as_bytes));
     }
+}
+
+fn read_paths(decoder: &mut Decoder<'_>) -> DecodeResult<impl ExactSizeIterator<Item = Option<TrackedPath>> + use<>> {
+    let mut paths = SortedPaths::default();
+    for _ in 0..decoder.count(2)? {
+        let shared = usize::try_from(decoder.varint()?).unwrap_or(usize::MAX);
+        if !paths.push(shared, read_bytes(decoder)?) {
+            return Err("a path that is out of order or leads elsewhere".into());
+        }
+    }
+    Ok(paths.finish())
 }
 
 fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {

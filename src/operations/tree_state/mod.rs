@@ -22,7 +22,7 @@ use crate::id::ObjectId;
 use crate::run_record::LeftOut;
 use crate::snapshot::{EncodedTree, Entry, Node, encode_tree};
 use crate::storage::write_whole;
-use crate::store::{MergedPacks, PACK_ENDING, RecentVersions, STATES, Store, Writer};
+use crate::store::{MergedPacks, RecentVersions, STATES, Store, Writer};
 use crate::tracked_files::Selection;
 use crate::tracked_files::walk::IGNORE_FILES;
 use crate::tracked_path::TrackedPath;
@@ -201,13 +201,10 @@ impl TreeState {
     }
 
     /// Notes packs that were written for what it names.
-    pub fn add_packs(&mut self, store: &Store, new: &[String]) -> Result<()> {
-        let is_new = |name: &str| name.strip_suffix(PACK_ENDING).is_some_and(|name| new.iter().any(|n| n == name));
-        self.packs
-            .extend(store.catalog().listed()?.into_iter().filter(|(name, _)| is_new(name)).map(|(_, stamp)| stamp));
+    pub fn add_packs(&mut self, new: &[u64]) {
+        self.packs.extend(new);
         self.packs.sort_unstable();
         self.packs.dedup();
-        Ok(())
     }
 
     /// Notes what a merge has made of the packs.
@@ -334,14 +331,18 @@ impl TreeState {
         dirty.sort_by_key(|folder| std::cmp::Reverse(folder.as_ref().map_or(0, |path| path.parts().count())));
         let mut encoded = Vec::new();
         for path in dirty {
-            let folder = path.as_ref().map(TrackedPath::as_bytes);
+            let folder = path.as_ref().map(|path| [path.as_bytes(), b"/"].concat()).unwrap_or_default();
             let mut nodes: BTreeMap<Vec<u8>, Node> = BTreeMap::new();
-            for (file, entry) in self.entries().filter(|(file, _)| parent(file.as_bytes()) == folder) {
-                nodes.insert(file.name().to_vec(), Node::Entry(entry.clone()));
+            for file in below(&self.files, |file| file.path.as_bytes(), &folder) {
+                if let (Some(name), Taken::Entry(entry)) = (name_in(&folder, &file.path), &file.taken) {
+                    nodes.insert(name.to_vec(), Node::Entry(entry.clone()));
+                }
             }
-            for (below, tree) in self.trees.iter().filter_map(|(below, tree)| Some((below.as_ref()?, *tree))) {
-                if parent(below.as_bytes()) == folder {
-                    nodes.insert(below.name().to_vec(), Node::Folder(tree));
+            for (path, tree) in
+                below(&self.trees, |(path, _)| path.as_ref().map_or(b"", TrackedPath::as_bytes), &folder)
+            {
+                if let Some(name) = path.as_ref().and_then(|path| name_in(&folder, path)) {
+                    nodes.insert(name.to_vec(), Node::Folder(*tree));
                 }
             }
             let known = self.trees.binary_search_by(|(known, _)| known.cmp(&path));
@@ -437,6 +438,19 @@ impl Structure {
 
 /// Stands for the stamp of a condition that is a folder.
 const FOLDER: u64 = 0;
+
+/// Of what is sorted by paths, all whose path begins with `folder`, which ends with a slash or is the root's: empty.
+fn below<'a, T>(all: &'a [T], path: impl Fn(&T) -> &[u8], folder: &[u8]) -> impl Iterator<Item = &'a T> {
+    let first = all.partition_point(|item| path(item) < folder);
+    let rest = all.get(first..).unwrap_or_default();
+    let end = rest.partition_point(|item| path(item).starts_with(folder));
+    rest.iter().take(end)
+}
+
+/// The name of a path that is in `folder` itself and not below one that is in it.
+fn name_in<'p>(folder: &[u8], path: &'p TrackedPath) -> Option<&'p [u8]> {
+    path.as_bytes().strip_prefix(folder).filter(|name| !name.contains(&b'/'))
+}
 
 /// The folder of a path, `None` for the root.
 fn parent(path: &[u8]) -> Option<&[u8]> {

@@ -121,7 +121,8 @@ impl Cookie {
 /// The tree to capture, if there seems to be a watcher of it.
 fn watched(store: &Path, options: &CaptureOptions) -> Option<TreeKey> {
     let Target::Tree(_) = &options.target else { return None };
-    let key = TreeKey::of(&options.target.root().ok()?, options.include_secrets).ok()?;
+    let root = options.root.clone().or_else(|| options.target.root().ok())?;
+    let key = TreeKey::of(&root, options.include_secrets).ok()?;
     store.join(FOLDER).join(key.socket()).symlink_metadata().ok().map(|_| key)
 }
 
