@@ -10,13 +10,16 @@ is told by scripts/link.rs. A function that is missing there, or whose name has 
 Run it again once much of what a capture does is done by other functions.
 """
 import re, shutil, subprocess, sys, tempfile
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "hot_functions.ld"
 MODULES = 300
-# So many bytes of other functions may come with a pattern.
-MAX_EXTRA = 4096
+# What runs before main, or is chosen by what the processor can do: no trace shows it, or another than on the next machine.
+STARTUP = ["crt1.o", "crtbeginT.o", "libc.a:libc-start.o", "libgcc_eh.a:unwind-dw2-fde-dip.o"]
+HASHES = ["blake3_avx512_x86-64_unix.o", "blake3_avx2_x86-64_unix.o"]
+WIDER = re.compile(r"-(avx2|avx|evex|sse2|sse42?)\b.*")
 HEAD = """/* The functions that captures run, in the order of their first call: see scripts/order_functions.py, which writes this file. */
 SECTIONS
 {
@@ -73,40 +76,72 @@ def captures(program: Path, folder: Path) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def symbols(types: str) -> list[tuple[str, str]]:
+    """Symbols of the C library, each with the part that it is in."""
+    library = run("cc", "-print-file-name=libc.a").strip()
+    listed = run("nm", "-A", library, stderr=subprocess.DEVNULL)
+    return re.findall(rf"libc\.a:([^:]+):\S* +[{types}] (\S+)$", listed, re.M)
+
+
 def members() -> dict[str, str]:
     """In which part of the C library its functions are: it has no section for each."""
-    library = run("cc", "-print-file-name=libc.a").strip()
-    found = re.findall(r"libc\.a:([^:]+):\S* +[TtWwi] (\S+)$", run("nm", "-A", library, stderr=subprocess.DEVNULL), re.M)
-    return {name: member for member, name in found}
+    return {name: member for member, name in symbols("TtWwi")}
 
 
-def sizes(program: Path) -> dict[str, int]:
-    """The functions of a program, and how long they are."""
+def choosers() -> list[str]:
+    """The parts of the C library that find out at the start which variant of a function the processor can run."""
+    return [member for member, _ in symbols("i")]
+
+
+def functions(program: Path) -> list[str]:
+    """The functions of a program."""
     lines = (line.split() for line in run("nm", "-S", "--defined-only", program).splitlines())
-    return {line[3]: int(line[1], 16) for line in lines if len(line) == 4 and line[2] in "tTwW"}
+    return [line[3] for line in lines if len(line) == 4 and line[2] in "tTwW"]
 
 
-def pattern(name: str, library: dict[str, str]) -> str:
+def siblings(members: list[str], library: dict[str, str]) -> list[str]:
+    """The same functions for processors that can do more than the one that the trace was made on."""
+    there = sorted(set(library.values()))
+    bases = dict.fromkeys(WIDER.sub("", member) for member in members if WIDER.search(member))
+    is_wider = re.compile(r"-(evex|avx512)").search
+    return [member for base in bases for member in there if member.startswith(f"{base}-") and is_wider(member)]
+
+
+def pattern(name: str) -> str:
     """What names the section of a function, whatever hash the compiler puts into its name."""
     if re.match(r"_ZN.*17h[0-9a-f]{16}E", name):
-        return f"*(.text.{re.sub(r'17h[0-9a-f]{16}E.*', '17h*', name)})"
+        return in_text(re.sub(r"17h[0-9a-f]{16}E.*", "17h*", name))
     if name.startswith("_R"):
-        return f"*(.text.{re.sub(r'Cs[0-9A-Za-z]+_', 'Cs*_', name.split('.')[0])}*)"
-    if name in library:
-        return f"*libc.a:{library[name]}(.text .text.*)"
-    return f"*(.text.{name.split('.')[0]} .text.{name.split('.')[0]}.*)"
+        return in_text(re.sub(r"Cs[0-9A-Za-z]+_", "Cs*_", name.split(".")[0]) + "*")
+    return exact(name)
 
 
-def precise(names: list[str], all_sizes: dict[str, int], library: dict[str, str]) -> list[str]:
-    """The patterns of some functions, but for those that bring in far more: closures of one name there are by the hundred."""
-    wanted, matched = {}, {}
-    for name, size in all_sizes.items():
-        key = pattern(name, library)
-        matched[key] = matched.get(key, 0) + size
+def exact(name: str) -> str:
+    name = name.split(".llvm.")[0]
+    return in_text(name, f"{name}.*")
+
+
+def in_text(*names: str) -> str:
+    """Where functions are: those that seldom run, as the compiler thinks, lie apart."""
+    return " ".join(f"{section}{name}" for name in names for section in (".text.", ".text.unlikely."))
+
+
+def sections(names: list[str], all_names: list[str], library: dict[str, str]) -> list[str]:
+    """What names the sections of some functions. A pattern stays true with the next compiler, but must not bring in others:
+    of some generic functions and closures there are hundreds under one name."""
+    count = Counter(pattern(name) for name in all_names)
+    whole = [library[name] for name in names if name in library]
+    lines = [f"*{file}(.text .text.*)" for file in STARTUP]
+    # Each chooses one of several at the start.
+    lines += [f"*libc.a:{member}(.text .text.*)" for member in sorted(set(choosers()))]
     for name in names:
-        key = pattern(name, library)
-        wanted[key] = wanted.get(key, 0) + all_sizes[name]
-    return [key for key, size in wanted.items() if matched[key] <= 2 * size + MAX_EXTRA]
+        if name in library:
+            lines.append(f"*libc.a:{library[name]}(.text .text.*)")
+        else:
+            lines.append(f"*({pattern(name) if count[pattern(name)] == 1 else exact(name)})")
+    lines += [f"*libc.a:{member}(.text .text.*)" for member in siblings(whole, library)]
+    lines += [f"*{file}(.text .text.*)" for file in HASHES]
+    return list(dict.fromkeys(lines))
 
 
 def main():
@@ -115,9 +150,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "runsnap"
         shutil.copy(ROOT / "target" / "release" / "runsnap", program)
-        all_sizes = sizes(program)
-        names = [name for name in captures(program, Path(folder)) if name in all_sizes]
-    lines = precise(names, all_sizes, library)
+        there = functions(program)
+        names = [name for name in captures(program, Path(folder)) if name in set(there)]
+    lines = sections(names, there, library)
     SCRIPT.write_text(HEAD + "".join(f"    {line}\n" for line in lines) + TAIL)
     print(f"{len(lines)} patterns for {len(names)} functions", file=sys.stderr)
 

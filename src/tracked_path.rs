@@ -157,6 +157,9 @@ impl Hash for TrackedPath {
     }
 }
 
+/// Room for so long a path is made beforehand.
+const TYPICAL_PATH_BYTES: usize = 48;
+
 /// Puts paths in ascending order together in one piece of memory, each told as what it shares with the one before and the
 /// rest.
 #[derive(Debug, Default)]
@@ -167,6 +170,14 @@ pub struct SortedPaths {
 }
 
 impl SortedPaths {
+    /// For so many paths that were told in so many bytes.
+    pub fn with_capacity(paths: usize, bytes: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(bytes.min(paths.saturating_mul(TYPICAL_PATH_BYTES))),
+            places: Vec::with_capacity(paths),
+        }
+    }
+
     /// Adds a path; whether that could be done. The first may be empty: the root's.
     ///
     /// `shared` is to be as long as it can be.

@@ -47,8 +47,8 @@ pub struct Content<T> {
     pub stable: bool,
 }
 
-/// Opens a file for reading, never through a symbolic link and never waiting for a pipe's other end.
-pub fn open(path: &Path) -> io::Result<File> {
+/// Opens a file for reading, never through a symbolic link and never waiting for a pipe's other end; with a look at it.
+pub fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let mut options = File::options();
     options.read(true);
     #[cfg(unix)]
@@ -58,31 +58,34 @@ pub fn open(path: &Path) -> io::Result<File> {
         options.custom_flags(flags.bits().cast_signed());
     }
     let file = options.open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
+    let metadata = file.metadata()?;
+    if metadata.is_file() {
+        Ok((file, metadata))
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "no longer a regular file"))
     }
 }
 
-/// Reads a whole file of which `read` makes a value of a given length; equal values mean equal bytes.
+/// Reads a whole file of which `read` makes a value of a given length; equal values mean equal bytes. `read` is told how long
+/// the file was when it was opened.
 pub fn read_stable<T: PartialEq>(
     path: &Path,
     horizon: Horizon,
-    read: impl Fn(&mut File) -> io::Result<(T, u64)>,
+    read: impl Fn(&mut File, u64) -> io::Result<(T, u64)>,
 ) -> io::Result<Content<T>> {
     settle(|| {
-        let mut file = open(path)?;
-        let before = Stat::of(&file.metadata()?, horizon);
-        let (value, bytes) = read(&mut file)?;
+        let (mut file, metadata) = open(path)?;
+        let before = Stat::of(&metadata, horizon);
+        let (value, bytes) = read(&mut file, metadata.len())?;
         Ok((before, value, bytes, Stat::of(&file.metadata()?, horizon)))
     })
 }
 
-/// Reads all bytes.
-pub fn all_bytes(file: &mut File) -> io::Result<(Vec<u8>, u64)> {
-    let mut bytes = Vec::with_capacity(usize::try_from(file.metadata()?.len()).unwrap_or(0).min(64 << 20) + 1);
-    file.read_to_end(&mut bytes)?;
+/// Reads all bytes of a file that was `length` bytes long.
+pub fn all_bytes(file: &mut File, length: u64) -> io::Result<(Vec<u8>, u64)> {
+    let mut bytes = Vec::with_capacity(length.min(64 << 20) as usize + 1);
+    // Of a bare file it would be asked again how long it is.
+    file.take(u64::MAX).read_to_end(&mut bytes)?;
     let length = bytes.len() as u64;
     Ok((bytes, length))
 }

@@ -396,7 +396,7 @@ impl Reader<'_, '_> {
         }
         if metadata.len() > STREAM_BYTES {
             let mut head = Vec::new();
-            open(path)?.take(secrets::HEAD_BYTES as u64).read_to_end(&mut head)?;
+            open(path)?.0.take(secrets::HEAD_BYTES as u64).read_to_end(&mut head)?;
             let secret = !self.include_secrets && secrets::is_whole_file_secret(tracked, &head);
             let left_out = || Outcome::LeftOut(LeftOutReason::Secret, None);
             return done(if secret { left_out() } else { Outcome::Large }, None);
@@ -454,7 +454,7 @@ pub fn entry_of(path: &Path) -> io::Result<Option<Entry>> {
         let target = target.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a target that cannot be stored"));
         return Ok(Some(Entry::Symlink { target: target? }));
     }
-    let content = read_stable(path, Horizon::now(path), |file| {
+    let content = read_stable(path, Horizon::now(path), |file, _| {
         let mut hasher = blake3::Hasher::new();
         let bytes = io::copy(file, &mut hasher)?;
         Ok(((ObjectId(*hasher.finalize().as_bytes()), bytes), bytes))
@@ -479,7 +479,7 @@ fn stream_file(writer: &mut Writer<'_>, store: &Store, path: &Path) -> Result<io
     let chunker = store.config().chunker;
     let mut last = None;
     for _ in 0..STREAM_ATTEMPTS {
-        let looked = read_stable(path, Horizon::now(path), |file| {
+        let looked = read_stable(path, Horizon::now(path), |file, _| {
             let (mut hasher, mut chunks, mut bytes) = (blake3::Hasher::new(), Vec::new(), 0u64);
             for chunk in chunker.cut_stream(BufReader::new(file)) {
                 let chunk = chunk?;
@@ -499,7 +499,7 @@ fn stream_file(writer: &mut Writer<'_>, store: &Store, path: &Path) -> Result<io
             return Ok(Ok((entry, content.stable, content.stamp)));
         }
         let file = match open(path) {
-            Ok(file) => file,
+            Ok((file, _)) => file,
             Err(error) => return Ok(Err(error)),
         };
         let mut expected = chunks.iter();

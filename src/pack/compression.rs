@@ -107,7 +107,12 @@ impl<'p> Compressor<'p> {
         let bytes = prefix.len() + raw.len();
         // A level's own window is smaller than a large frame, and always too small for a prefix before one.
         if !prefix.is_empty() || bytes > LARGE_BYTES {
-            parameters.push(CParameter::WindowLog(window_log(prefix.len(), raw.len(), typical)));
+            let log = window_log(prefix.len(), raw.len(), typical);
+            parameters.push(CParameter::WindowLog(log));
+            if level == SMALL_LEVEL {
+                // The level's own tables are twice as large, which shows in no pack, and take longer to clear.
+                parameters.extend([CParameter::HashLog(log - 1), CParameter::ChainLog(log - 1)]);
+            }
         }
         for parameter in parameters {
             context.set_parameter(parameter).ok()?;

@@ -217,7 +217,14 @@ impl<'a> PackWriter<'a> {
         if let Some(mut file) = self.file.take() {
             file.sync().inspect_err(|_| drop(self.storage.remove(&self.temporary)))?;
         }
-        self.storage.rename(&self.temporary, path).inspect_err(|_| drop(self.storage.remove(&self.temporary)))?;
+        let named = match self.storage.rename(&self.temporary, path) {
+            Err(error) if error.is_not_found() => {
+                self.storage.create_folder(parent(path))?;
+                self.storage.sync_folder("").and_then(|()| self.storage.rename(&self.temporary, path))
+            }
+            named => named,
+        };
+        named.inspect_err(|_| drop(self.storage.remove(&self.temporary)))?;
         self.storage.sync_folder(parent(path))?;
         let raw_bytes = |frame: &TableFrame| match frame.codec {
             Codec::Dense(bytes) => bytes as u64,

@@ -85,17 +85,16 @@ impl ReadFile for LocalFile {
 }
 
 fn read_range(file: &File, path: &Path, offset: u64, bytes: usize) -> Result<Vec<u8>> {
-    let mut buffer = vec![0; bytes];
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match read_at(file, rest, offset.saturating_add(filled as u64)) {
+    let mut buffer = Vec::with_capacity(bytes);
+    while buffer.len() < bytes {
+        let at = offset.saturating_add(buffer.len() as u64);
+        match read_at(file, &mut buffer, bytes, at) {
             Ok(0) => break,
-            Ok(n) => filled += n,
+            Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(Error::io("read", path, e)),
         }
     }
-    buffer.truncate(filled);
     Ok(buffer)
 }
 
@@ -276,9 +275,24 @@ fn stamp_of(name: &str, metadata: &fs::Metadata) -> u64 {
     crate::id::ObjectId(*hasher.finalize().as_bytes()).key()
 }
 
+/// Reads behind what is in `buffer` already, which gets no longer than `most`.
 #[cfg(unix)]
-fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    std::os::unix::fs::FileExt::read_at(file, buffer, offset)
+fn read_at(file: &File, buffer: &mut Vec<u8>, most: usize, offset: u64) -> io::Result<usize> {
+    // There may be more room than was asked for.
+    let before = buffer.len();
+    let read = rustix::io::pread(file, rustix::buffer::spare_capacity(buffer), offset)?;
+    buffer.truncate(most);
+    Ok(read.min(most.saturating_sub(before)))
+}
+
+/// Reads behind what is in `buffer` already, which gets no longer than `most`.
+#[cfg(windows)]
+fn read_at(file: &File, buffer: &mut Vec<u8>, most: usize, offset: u64) -> io::Result<usize> {
+    let before = buffer.len();
+    buffer.resize(most, 0);
+    let read = std::os::windows::fs::FileExt::seek_read(file, buffer.get_mut(before..).unwrap_or_default(), offset);
+    buffer.truncate(before + read.as_ref().copied().unwrap_or(0));
+    read
 }
 
 #[cfg(unix)]
@@ -291,11 +305,6 @@ fn write_all_at(mut file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     use std::io::{Seek, SeekFrom};
     file.seek(SeekFrom::Start(offset))?;
     file.write_all(bytes)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
 }
 
 #[cfg(unix)]

@@ -231,6 +231,17 @@ fn make_folders(storage: &dyn Storage, is_init: bool) -> Result<()> {
     if is_new { storage.sync_folder("") } else { Ok(()) }
 }
 
+/// Makes a file, and first the store's folders where one is missing: what copies a store may leave out those that are empty.
+fn with_folders<T>(storage: &dyn Storage, make: impl Fn() -> Result<T>) -> Result<T> {
+    match make() {
+        Err(error) if error.is_not_found() => {
+            make_folders(storage, false)?;
+            make()
+        }
+        made => made,
+    }
+}
+
 /// The id that the first readable pack or journal says its store has.
 fn recover_id(storage: &dyn Storage) -> Option<StoreId> {
     let from_pack = list_packs(storage)

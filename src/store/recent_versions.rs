@@ -178,8 +178,8 @@ pub struct RecentVersions {
 
 impl RecentVersions {
     /// They, as they were encoded: decoded when they are opened. `added` is what was added later.
-    pub fn kept(bytes: &[u8], added: Vec<u8>) -> Self {
-        Self { chains: Vec::new(), kept: Some((bytes.to_vec(), added)), added: Some(Vec::new()) }
+    pub fn kept(bytes: Vec<u8>, added: Vec<u8>) -> Self {
+        Self { chains: Vec::new(), kept: Some((bytes, added)), added: Some(Vec::new()) }
     }
 
     /// Makes them ready for use. What cannot be read is forgotten.
@@ -357,7 +357,7 @@ mod tests {
         assert!(base(&damaged, ObjectKind::Chunk, version(40).id).is_none());
         let mut bytes = Vec::new();
         recent.encode(&mut bytes);
-        let mut kept = RecentVersions::kept(&bytes, Vec::new());
+        let mut kept = RecentVersions::kept(bytes.clone(), Vec::new());
         let mut again = Vec::new();
         kept.encode(&mut again);
         assert_eq!(again, bytes);
@@ -380,18 +380,18 @@ mod tests {
         assert_eq!(position, 2);
         add(&mut recent, version(1).id, &base, &version(2));
         let added = recent.added().expect("known").to_vec();
-        let mut kept = RecentVersions::kept(&bytes, added.clone());
+        let mut kept = RecentVersions::kept(bytes.clone(), added.clone());
         kept.open();
         assert_eq!(kept.chains, recent.chains);
         let mut whole = Vec::new();
-        RecentVersions::kept(&bytes, added.clone()).encode(&mut whole);
-        let mut once = RecentVersions::kept(&whole, Vec::new());
+        RecentVersions::kept(bytes.clone(), added.clone()).encode(&mut whole);
+        let mut once = RecentVersions::kept(whole, Vec::new());
         once.open();
         assert_eq!(once.chains, recent.chains);
-        let mut cut = RecentVersions::kept(&bytes, added[..added.len() - 1].to_vec());
+        let mut cut = RecentVersions::kept(bytes.clone(), added[..added.len() - 1].to_vec());
         cut.open();
         assert_eq!((cut.chains.len(), cut.added()), (0, None), "all or nothing");
-        let mut elsewhere = RecentVersions::kept(&[0], added);
+        let mut elsewhere = RecentVersions::kept(vec![0], added);
         elsewhere.open();
         assert_eq!(elsewhere.chains.len(), 0, "a difference to what is not kept");
     }

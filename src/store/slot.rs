@@ -4,7 +4,7 @@
 //! each other. The file notes the writer's journal and the length of it that is flushed. Whoever takes the slot next
 //! goes on in that journal; a journal that is shorter than its note has been cut.
 
-use super::make_folders;
+use super::with_folders;
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, StoreId, random_name};
 use crate::journal::{JournalWriter, ROTATE_BYTES};
@@ -273,10 +273,10 @@ impl Slot {
     }
 
     fn create_journal(&mut self, storage: &dyn Storage, store: StoreId) -> Result<JournalWriter> {
-        make_folders(storage, false)?;
         self.has_new_journal = true;
         self.journal_name = format!("{}{JOURNAL_ENDING}", random_name());
-        let journal = JournalWriter::create(storage, &format!("{JOURNALS}/{}", self.journal_name), store)?;
+        let path = format!("{JOURNALS}/{}", self.journal_name);
+        let journal = with_folders(storage, || JournalWriter::create(storage, &path, store))?;
         // Before the first record, so that a reader never takes one that is not flushed yet for one that is.
         self.note(journal.bytes());
         Ok(journal)

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::catalog::{PACK_ENDING, PACKS};
 use super::recent_versions::{NewVersion, RecentVersions, Version};
 use super::slot::Slot;
-use super::{Store, make_folders};
+use super::{Store, with_folders};
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, random_name};
 use crate::journal::encode_record;
@@ -60,14 +60,7 @@ impl Store {
     /// Begins a capture. Nothing may be looked up for it earlier: from now on gc spares what it finds.
     pub fn writer(&self) -> Result<Writer<'_>> {
         self.check_writable()?;
-        let slot = match Slot::take(&*self.storage) {
-            Err(error) if error.is_not_found() => {
-                make_folders(&*self.storage, false)?;
-                Slot::take(&*self.storage)
-            }
-            taken => taken,
-        };
-        self.writer_in(slot?)
+        self.writer_in(with_folders(&*self.storage, || Slot::take(&*self.storage))?)
     }
 
     /// Begins a capture in a slot whose token is new.
@@ -244,8 +237,8 @@ impl<'s> Writer<'s> {
                 Some(pack) => pack,
                 none => {
                     let (storage, id) = (&*self.store.storage, self.store.config.store);
-                    make_folders(storage, false)?;
-                    none.insert(PackWriter::create(storage, self.slot.temporary(), id, CAPTURE_TIER)?)
+                    let create = || PackWriter::create(storage, self.slot.temporary(), id, CAPTURE_TIER);
+                    none.insert(with_folders(storage, create)?)
                 }
             };
             pack.add(frame)?;

@@ -208,7 +208,7 @@ fn full_copies(store: &Store, folder: &Path) -> Vec<BTreeMap<TrackedPath, Entry>
     let chosen = walk(folder, folder, Some(store.storage().root()), IgnoreRules::Honoured).files;
     let is_secret = |tracked: &TrackedPath, path: &Path| {
         let mut head = Vec::new();
-        let read = open(path).and_then(|file| file.take(HEAD_BYTES as u64).read_to_end(&mut head));
+        let read = open(path).and_then(|(file, _)| file.take(HEAD_BYTES as u64).read_to_end(&mut head));
         read.is_ok() && is_whole_file_secret(tracked, &head)
     };
     let captured: BTreeMap<TrackedPath, Entry> = chosen
@@ -247,7 +247,7 @@ fn search_files(store: &Store, examined: &Examined, lost: &mut Lost, place: &Pat
 
 fn read_all(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    open(path)?.take(limit + 1).read_to_end(&mut content)?;
+    open(path)?.0.take(limit + 1).read_to_end(&mut content)?;
     Ok(content)
 }
 
@@ -258,7 +258,7 @@ fn take_chunks(store: &Store, examined: &Examined, lost: &mut Lost, path: &Path,
         Ok(Some(Entry::File { id, .. })) if lost.files.contains_key(&id) => Some(id),
         _ => None,
     };
-    let Ok(file) = open(path) else { return Ok(()) };
+    let Ok((file, _)) = open(path) else { return Ok(()) };
     let (mut chunks, mut hasher) = (Vec::new(), blake3::Hasher::new());
     for chunk in store.config().chunker.cut_stream(BufReader::new(file)) {
         let Ok(chunk) = chunk else { return Ok(()) };

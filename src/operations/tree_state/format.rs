@@ -1,5 +1,6 @@
 //! The bytes of a state: `schema/store.md`, "states/".
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::kept::Kept;
@@ -122,7 +123,18 @@ pub(super) fn last_checksum(bytes: &[u8], is_note: bool) -> [u8; CHECKSUM_BYTES]
     check.and_then(|check| check.try_into().ok()).unwrap_or_default()
 }
 
-pub(super) fn decode(bytes: &[u8], store: StoreId) -> DecodeResult<TreeState> {
+pub(super) fn decode(mut bytes: Vec<u8>, store: StoreId) -> DecodeResult<TreeState> {
+    let (mut state, recent, added) = decode_all_but_recent(&bytes, store)?;
+    // Mostly nobody wants them: no copy is made.
+    bytes.truncate(recent.end);
+    bytes.drain(..recent.start);
+    bytes.shrink_to_fit();
+    state.recent = RecentVersions::kept(bytes, added);
+    Ok(state)
+}
+
+/// Decodes a state; of the recent versions, where they stand, and what was added to them.
+fn decode_all_but_recent(bytes: &[u8], store: StoreId) -> DecodeResult<(TreeState, Range<usize>, Vec<u8>)> {
     match FILE.decode(bytes)? {
         Header::Known(found) if found == store => {}
         _ => return Err("of another store or version".into()),
@@ -153,16 +165,16 @@ pub(super) fn decode(bytes: &[u8], store: StoreId) -> DecodeResult<TreeState> {
             is_all_known = false;
         }
     }
-    let mut state = decode_whole(said, &known_notes)?;
+    let (mut state, recent, added) = decode_whole(said, &known_notes)?;
     if is_all_known {
         kept.packs.clone_from(&state.packs);
         state.kept = Some(kept);
     }
-    Ok(state)
+    Ok((state, said.len() - recent.len()..said.len(), added))
 }
 
-/// Decodes a state, and then what was noted after it.
-fn decode_whole(said: &[u8], notes: &[&[u8]]) -> DecodeResult<TreeState> {
+/// Decodes a state, and then what was noted after it; the recent versions are left.
+fn decode_whole<'s>(said: &'s [u8], notes: &[&[u8]]) -> DecodeResult<(TreeState, &'s [u8], Vec<u8>)> {
     let mut decoder = Decoder::new(said.get(LENGTH_AT + 4..).unwrap_or_default());
     let (generation, snapshot) = (decoder.u64()?, ObjectId(decoder.array()?));
     let packs = read_packs(&mut decoder)?;
@@ -196,8 +208,7 @@ fn decode_whole(said: &[u8], notes: &[&[u8]]) -> DecodeResult<TreeState> {
     for note in notes {
         added.extend_from_slice(apply_note(&mut state, note)?);
     }
-    state.recent = RecentVersions::kept(recent, added);
-    Ok(state)
+    Ok((state, recent, added))
 }
 
 /// Brings a state up to what was noted after it; what was added to the recent versions is left.
@@ -343,8 +354,9 @@ fn push_paths<'p>(out: &mut Vec<u8>, paths: impl ExactSizeIterator<Item = Option
 }
 
 fn read_paths(decoder: &mut Decoder<'_>) -> DecodeResult<impl ExactSizeIterator<Item = Option<TrackedPath>> + use<>> {
-    let mut paths = SortedPaths::default();
-    for _ in 0..decoder.count(2)? {
+    let count = decoder.count(2)?;
+    let mut paths = SortedPaths::with_capacity(count, decoder.rest().len());
+    for _ in 0..count {
         let shared = usize::try_from(decoder.varint()?).unwrap_or(usize::MAX);
         if !paths.push(shared, read_bytes(decoder)?) {
             return Err("a path that is out of order or leads elsewhere".into());
@@ -427,9 +439,13 @@ mod tests {
                 left_out: vec![LeftOut { path: path("pipe"), reason: LeftOutReason::SpecialFile, detail: None }],
                 warnings: vec!["Ignore rules: odd".into()],
             }),
-            recent: RecentVersions::kept(&[0], Vec::new()),
+            recent: RecentVersions::kept(vec![0], Vec::new()),
             kept: None,
         }
+    }
+
+    fn decode(bytes: &[u8], store: StoreId) -> DecodeResult<TreeState> {
+        super::decode(bytes.to_vec(), store)
     }
 
     /// As it is kept, without a note on that.

@@ -71,10 +71,11 @@ impl TreeState {
         other: impl FnOnce() -> T + Send,
     ) -> (Option<Looked>, T) {
         let bytes = store.storage().read(path, format::MAX_BYTES).unwrap_or_default();
-        let load = || format::decode(&bytes, store.config().store).ok();
+        let is_small = bytes.len() < PARALLEL_BYTES;
+        let load = || format::decode(bytes, store.config().store).ok();
         // Of a moment before the first look.
         let looking = Looking::new(root, Horizon::now(root));
-        if bytes.len() < PARALLEL_BYTES {
+        if is_small {
             let given = other();
             return (load().map(|state| Looked::after(state, |state| state.look(root, looking.horizon))), given);
         }

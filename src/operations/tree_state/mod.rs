@@ -154,7 +154,7 @@ impl TreeState {
     /// Reads the state that is kept under a path; a missing or damaged one is none.
     pub fn load(store: &Store, path: &str) -> Option<Self> {
         let bytes = store.storage().read(path, format::MAX_BYTES).ok()?;
-        format::decode(&bytes, store.config().store).ok()
+        format::decode(bytes, store.config().store).ok()
     }
 
     /// Keeps the state under a path. It is a cache: nothing is flushed.
@@ -333,17 +333,13 @@ impl TreeState {
         for path in dirty {
             let folder = path.as_ref().map(|path| [path.as_bytes(), b"/"].concat()).unwrap_or_default();
             let mut nodes: BTreeMap<Vec<u8>, Node> = BTreeMap::new();
-            for file in below(&self.files, |file| file.path.as_bytes(), &folder) {
-                if let (Some(name), Taken::Entry(entry)) = (name_in(&folder, &file.path), &file.taken) {
+            for (name, file) in in_folder(&self.files, |file| file.path.as_bytes(), &folder) {
+                if let Taken::Entry(entry) = &file.taken {
                     nodes.insert(name.to_vec(), Node::Entry(entry.clone()));
                 }
             }
-            for (path, tree) in
-                below(&self.trees, |(path, _)| path.as_ref().map_or(b"", TrackedPath::as_bytes), &folder)
-            {
-                if let Some(name) = path.as_ref().and_then(|path| name_in(&folder, path)) {
-                    nodes.insert(name.to_vec(), Node::Folder(*tree));
-                }
+            for (name, (_, tree)) in in_folder(&self.trees, path_of_tree, &folder) {
+                nodes.insert(name.to_vec(), Node::Folder(*tree));
             }
             let known = self.trees.binary_search_by(|(known, _)| known.cmp(&path));
             if path.is_some() && nodes.is_empty() {
@@ -439,21 +435,65 @@ impl Structure {
 /// Stands for the stamp of a condition that is a folder.
 const FOLDER: u64 = 0;
 
-/// Of what is sorted by paths, all whose path begins with `folder`, which ends with a slash or is the root's: empty.
-fn below<'a, T>(all: &'a [T], path: impl Fn(&T) -> &[u8], folder: &[u8]) -> impl Iterator<Item = &'a T> {
-    let first = all.partition_point(|item| path(item) < folder);
-    let rest = all.get(first..).unwrap_or_default();
-    let end = rest.partition_point(|item| path(item).starts_with(folder));
-    rest.iter().take(end)
+/// The path of a folder's tree, empty for the root's.
+fn path_of_tree((path, _): &(Option<TrackedPath>, ObjectId)) -> &[u8] {
+    path.as_ref().map_or(&[], TrackedPath::as_bytes)
 }
 
-/// The name of a path that is in `folder` itself and not below one that is in it.
-fn name_in<'p>(folder: &[u8], path: &'p TrackedPath) -> Option<&'p [u8]> {
-    path.as_bytes().strip_prefix(folder).filter(|name| !name.contains(&b'/'))
+/// Of what is sorted by paths, that which is in a folder itself, with its name there. `folder` ends with a slash, or is the
+/// root's: empty.
+fn in_folder<'a, T>(all: &'a [T], path: impl Fn(&T) -> &[u8], folder: &[u8]) -> Vec<(&'a [u8], &'a T)> {
+    let first = all.partition_point(|item| path(item) < folder);
+    let mut rest = all.get(first..).unwrap_or_default();
+    let mut found = Vec::new();
+    while let Some((item, after)) = rest.split_first() {
+        let Some(name) = path(item).strip_prefix(folder) else { break };
+        rest = match name.iter().position(|byte| *byte == b'/') {
+            Some(slash) => {
+                // All that is below this one comes together.
+                let below = path(item).get(..=folder.len() + slash).unwrap_or_default();
+                rest.get(rest.partition_point(|item| path(item).starts_with(below))..).unwrap_or_default()
+            }
+            None => {
+                // The root itself is in no folder.
+                if !name.is_empty() {
+                    found.push((name, item));
+                }
+                after
+            }
+        };
+    }
+    found
 }
 
 /// The folder of a path, `None` for the root.
 fn parent(path: &[u8]) -> Option<&[u8]> {
     let end = path.iter().rposition(|byte| *byte == b'/')?;
     path.get(..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_in_a_folder_is_what_has_it_as_its_parent(
+            mut paths in proptest::collection::vec("[a.]{1,2}(/[a.]{1,2}){0,3}", 0..20),
+            folder in "([a.]{1,2}/){0,2}",
+        ) {
+            paths.push(String::new());
+            paths.sort_unstable();
+            paths.dedup();
+            let found: Vec<&[u8]> = in_folder(&paths, |path| path.as_bytes(), folder.as_bytes())
+                .into_iter()
+                .map(|(name, path)| path.as_bytes().strip_suffix(name).map_or(&b"?"[..], |_| path.as_bytes()))
+                .collect();
+            let is_in = |path: &&[u8]| {
+                !path.is_empty() && parent(path).map(|parent| [parent, b"/"].concat()).unwrap_or_default() == folder.as_bytes()
+            };
+            let expected: Vec<&[u8]> = paths.iter().map(|path| path.as_bytes()).filter(is_in).collect();
+            proptest::prop_assert_eq!(found, expected);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Files that are secrets as a whole: by name, and by what they begin with.
 
-use memchr::{memmem, memrchr};
+use memchr::memmem;
 
 use super::MAX_KEY_HEADER_BYTES;
 use crate::tracked_path::TrackedPath;
@@ -65,7 +65,7 @@ const TEMPLATE_WORDS: [&str; 8] =
 pub fn is_whole_file_secret(path: &TrackedPath, content_head: &[u8]) -> bool {
     let path = path.as_bytes().to_ascii_lowercase();
     let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-    let ending = memrchr(b'.', name).and_then(|dot| name.get(dot + 1..)).unwrap_or_default();
+    let ending = name.iter().rposition(|byte| *byte == b'.').and_then(|dot| name.get(dot + 1..)).unwrap_or_default();
     if is_source_ending(ending) && !name.starts_with(b".env.") {
         return false;
     }
