@@ -18,6 +18,7 @@ SCRIPT = ROOT / "scripts" / "hot_functions.ld"
 MODULES = 300
 # What runs before main, or is chosen by what the processor can do: no trace shows it, or another than on the next machine.
 STARTUP = ["crt1.o", "crtbeginT.o", "libc.a:libc-start.o", "libgcc_eh.a:unwind-dw2-fde-dip.o"]
+BEFORE_TRACE = ["strcmp-avx2.o"]
 HASHES = ["blake3_avx512_x86-64_unix.o", "blake3_avx2_x86-64_unix.o"]
 WIDER = re.compile(r"-(avx2|avx|evex|sse2|sse42?)\b.*")
 HEAD = """/* The functions that captures run, in the order of their first call: see scripts/order_functions.py, which writes this file. */
@@ -139,7 +140,7 @@ def sections(names: list[str], all_names: list[str], library: dict[str, str]) ->
             lines.append(f"*libc.a:{library[name]}(.text .text.*)")
         else:
             lines.append(f"*({pattern(name) if count[pattern(name)] == 1 else exact(name)})")
-    lines += [f"*libc.a:{member}(.text .text.*)" for member in siblings(whole, library)]
+    lines += [f"*libc.a:{member}(.text .text.*)" for member in siblings([*whole, *BEFORE_TRACE], library)]
     lines += [f"*{file}(.text .text.*)" for file in HASHES]
     return list(dict.fromkeys(lines))
 

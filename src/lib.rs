@@ -4,6 +4,8 @@
 //! that can be done with it. The library neither prints nor reads the environment; what an operation has to say beyond
 //! its result goes through [`progress::Progress`].
 
+#![forbid(unsafe_code)]
+
 pub mod chunker;
 pub mod decode;
 pub mod dense_trees;

@@ -20,12 +20,13 @@ mod report;
 mod report_html;
 mod restore;
 mod show;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub mod start;
 mod verify;
 #[cfg(target_os = "linux")]
 mod watch;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use runsnap::Error;
@@ -112,8 +113,8 @@ const USAGE: u8 = 2;
 /// Done, but with problems that the output names.
 const PROBLEMS: u8 = 3;
 
-/// Runs the command that the arguments name.
-pub fn main() -> ExitCode {
+/// Runs the command that the arguments name; the exit status.
+pub fn main() -> u8 {
     let (Common { store, json }, command) = parse();
     let context = Context::new(store, json);
     let result = match command {
@@ -137,7 +138,7 @@ pub fn main() -> ExitCode {
         Command::Gc(arguments) => gc::run(&context, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };
-    ExitCode::from(match result {
+    match result {
         Ok(Outcome::Done) if context.has_problems() => PROBLEMS,
         Ok(Outcome::Done) => DONE,
         Ok(Outcome::WithProblems) => PROBLEMS,
@@ -145,5 +146,5 @@ pub fn main() -> ExitCode {
             output::error(&error);
             if matches!(error, Error::Usage(_)) { USAGE } else { FAILED }
         }
-    })
+    }
 }

@@ -478,6 +478,8 @@ fn a_closed_pipe_is_no_panic() {
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("ends");
     assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
+    // It has not been killed either.
+    assert_eq!(output.status.code(), Some(0));
 }
 
 #[test]

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use runsnap::operations::capture::{CaptureOptions, Target, capture};
 use runsnap::store::Store;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::{Finished, Project, tree};
+use crate::support::{Finished, Project, RUNSNAP, tree};
 
 /// A test that waits longer for something has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -109,6 +109,28 @@ fn files_in_watch(project: &Project, ending: &str) -> Vec<PathBuf> {
 /// What a snapshot restores to.
 fn restored(project: &Project, run: &Value) -> crate::support::Tree {
     project.restored(run["run"].as_str().expect("an id"))
+}
+
+#[test]
+fn without_standard_files_it_takes_no_other_file_for_them() {
+    let project = Project::with_code();
+    project.run(["init"]).expect(0);
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" watch <&- >&- 2>&-", RUNSNAP]).current_dir(project.root());
+    let child = command.env_remove("RUNSNAP_STORE").spawn().expect("it starts");
+    let mut watcher = Watcher { child, news: channel().1 };
+    let begun = Instant::now();
+    let folder = project.store().join("watch");
+    while !folder.is_dir() || files_in_watch(&project, "sock").is_empty() {
+        assert!(begun.elapsed() < PATIENCE, "it does not begin");
+        thread::yield_now();
+    }
+    // What is opened next gets the first number that is free, and what is printed goes to numbers 1 and 2.
+    for number in 0..3 {
+        let file = fs::read_link(format!("/proc/{}/fd/{number}", watcher.child.id())).expect("open");
+        assert_eq!(file, Path::new("/dev/null"), "{number}");
+    }
+    assert_eq!(watcher.end_by(Signal::TERM), Some(0));
 }
 
 #[test]
