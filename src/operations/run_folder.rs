@@ -314,14 +314,18 @@ pub fn metadata_hash(metadata: &[u8]) -> String {
 
 /// Writes both files into a run's folder, each there whole or not at all. They can be made again, so nothing is flushed.
 pub fn write(folder: &dyn Storage, manifest: &[u8], metadata: Metadata<'_>) -> Result<()> {
-    folder.create_folder("metadata")?;
     let random = random_name();
     let metadata = [metadata.common, metadata.own];
-    for (path, parts) in [(METADATA_PATH, &metadata[..]), (MANIFEST_PATH, &[manifest])] {
-        let temporary = format!("{path}.{random}.tmp");
-        write_parts(folder, &temporary, path, parts, false)?;
+    let write = |path: &str, parts: &[&[u8]]| write_parts(folder, &format!("{path}.{random}.tmp"), path, parts, false);
+    match write(METADATA_PATH, &metadata) {
+        // Who runs many backtests has mostly made it.
+        Err(error) if error.is_not_found() => {
+            folder.create_folder("metadata")?;
+            write(METADATA_PATH, &metadata)?;
+        }
+        written => written?,
     }
-    Ok(())
+    write(MANIFEST_PATH, &[manifest])
 }
 
 /// The files in a run's folder that are the run's manifest, or what was left of it when its writer was killed or the power

@@ -1,7 +1,7 @@
 //! A store on a local file system.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,6 +66,19 @@ struct LocalFile {
 impl WriteFile for LocalFile {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(|e| Error::io("write", &self.path, e))
+    }
+
+    fn write_parts(&mut self, parts: &[&[u8]]) -> Result<()> {
+        let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let written = self.file.write_vectored(&slices).and_then(|mut done| {
+            // Where that was not all, the rest piece by piece.
+            for part in parts {
+                self.file.write_all(part.get(done..).unwrap_or_default())?;
+                done = done.saturating_sub(part.len());
+            }
+            Ok(())
+        });
+        written.map_err(|e| Error::io("write", &self.path, e))
     }
 
     fn sync(&mut self) -> Result<()> {

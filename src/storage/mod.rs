@@ -39,6 +39,10 @@ pub trait ReadFile: Send + Sync {
 pub trait WriteFile: ReadFile {
     /// Appends all of `bytes`.
     fn write(&mut self, bytes: &[u8]) -> Result<()>;
+    /// Appends all of several pieces.
+    fn write_parts(&mut self, parts: &[&[u8]]) -> Result<()> {
+        parts.iter().try_for_each(|bytes| self.write(bytes))
+    }
     /// Returns once what was written is on the disk.
     fn sync(&mut self) -> Result<()>;
 }
@@ -107,7 +111,7 @@ pub fn write_whole(storage: &dyn Storage, temporary: &str, path: &str, bytes: &[
 /// As [`write_whole`], for content that would have to be put together first.
 pub fn write_parts(storage: &dyn Storage, temporary: &str, path: &str, parts: &[&[u8]], durable: bool) -> Result<()> {
     let written = storage.create(temporary).and_then(|mut file| {
-        parts.iter().try_for_each(|bytes| file.write(bytes))?;
+        file.write_parts(parts)?;
         if durable { file.sync() } else { Ok(()) }
     });
     if let Err(error) = written.and_then(|()| storage.rename(temporary, path)) {

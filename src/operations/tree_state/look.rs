@@ -1,23 +1,23 @@
 //! Looks at a tree by stats, in order to tell what has changed since a state of it was seen.
 
-use std::path::Path;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::stamp::{Below, Horizon, Kind};
-use super::{Condition, FileState, Structure, Summary, TreeState, format};
+use super::{Condition, Structure, Summary, TreeState, format};
 use crate::id::ObjectId;
 use crate::store::Store;
 use crate::tracked_files::walk::{IGNORE_FILES, MANIFEST_PATH, is_never_tracked};
 use crate::tracked_path::{TrackedPath, name_bytes};
 
-/// From this many files on they are looked at by two threads. To start one and to wait for it takes as long as some hundred
-/// looks, and in a sweep the other core has a backtest to run.
-const PARALLEL_FILES: usize = 1024;
-/// So many files are looked at in a row by one of them.
-const FILES_AT_ONCE: usize = 32;
-/// A kept state of fewer bytes is of fewer files than two threads are worth.
-const PARALLEL_BYTES: usize = PARALLEL_FILES * 64;
+/// From this many files on another thread helps. To start one takes as long as some dozen looks.
+const HELPED_FILES: usize = 128;
+/// So many files are looked at in a row by one of the two.
+const FILES_AT_ONCE: usize = 16;
+/// The helping thread's stack: a look takes little of it.
+const HELPER_STACK_BYTES: usize = 128 << 10;
 
 /// What a look at a tree tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,60 +50,25 @@ impl Looked {
 impl TreeState {
     /// Looks at a tree by stats. Stamps of folders that list as before are brought up to date on the way.
     pub fn look(&mut self, root: &Path, horizon: Horizon) -> TreeLook {
-        let looking = Looking::new(root, horizon);
-        let seen = if self.files.len() < PARALLEL_FILES {
-            looking.look(self)
-        } else {
-            std::thread::scope(|scope| {
-                // Where there is no thread to be had, this one does it all.
-                let helping = std::thread::Builder::new().spawn_scoped(scope, || looking.help(self)).ok();
-                looking.look(self).joined(helping.and_then(|helping| helping.join().ok()))
-            })
-        };
+        let files = Files::of(self, root, horizon);
+        let seen = files.look(self);
         self.note(seen)
     }
 
-    /// Reads the state that is kept under a path and looks at the tree, while another thread does something else, and then helps.
-    pub fn load_and_look<T: Send>(
-        store: &Store,
-        path: &str,
-        root: &Path,
-        other: impl FnOnce() -> T + Send,
-    ) -> (Option<Looked>, T) {
+    /// Reads the state that is kept under a path and looks at the tree; does something else meanwhile.
+    pub fn load_and_look<T>(store: &Store, path: &str, root: &Path, other: impl FnOnce() -> T) -> (Option<Looked>, T) {
         let bytes = store.storage().read(path, format::MAX_BYTES).unwrap_or_default();
-        let is_small = bytes.len() < PARALLEL_BYTES;
-        let load = || format::decode(bytes, store.config().store).ok();
+        let state = format::decode(bytes, store.config().store).ok();
         // Of a moment before the first look.
-        let looking = Looking::new(root, Horizon::now(root));
-        if is_small {
-            let given = other();
-            return (load().map(|state| Looked::after(state, |state| state.look(root, looking.horizon))), given);
-        }
-        let loaded: OnceLock<Option<Self>> = OnceLock::new();
-        let waiting = Mutex::new(Some(other));
-        let do_other = || waiting.lock().unwrap_or_else(PoisonError::into_inner).take().map(|other| other());
-        let (seen, given) = std::thread::scope(|scope| {
-            let helping = std::thread::Builder::new().spawn_scoped(scope, || {
-                let given = do_other();
-                (given, loaded.wait().as_ref().map(|state| looking.help(state)).unwrap_or_default())
-            });
-            let state = loaded.get_or_init(load).as_ref();
-            let seen = state.map(|state| looking.look(state));
-            // Where there is no thread to be had, this one does it all.
-            let (given, theirs) = match helping.map(|helping| helping.join()) {
-                Ok(Ok((given, theirs))) => (given, Some(theirs)),
-                Ok(Err(panic)) => std::panic::resume_unwind(panic),
-                Err(_) => (None, None),
-            };
-            (seen.map(|seen| seen.joined(theirs)), given)
+        let files = state.as_ref().map(|state| Files::of(state, root, Horizon::now(root)));
+        let given = other();
+        let looked = state.zip(files).map(|(state, files)| {
+            Looked::after(state, |state| {
+                let seen = files.look(state);
+                state.note(seen)
+            })
         });
-        let given = given.or_else(do_other);
-        let state = loaded.into_inner().flatten();
-        let looked = state.zip(seen).map(|(state, seen)| Looked::after(state, |state| state.note(seen)));
-        match given {
-            Some(given) => (looked, given),
-            None => unreachable!("done by one of the two"),
-        }
+        (looked, given)
     }
 
     /// Brings the stamps of folders up to date, and says what a look has told.
@@ -134,58 +99,68 @@ struct Seen {
     renewed: Vec<(usize, Option<u64>)>,
 }
 
-impl Seen {
-    /// Adds what another thread has seen of the files.
-    fn joined(mut self, theirs: Option<Vec<usize>>) -> Self {
-        self.changed.extend(theirs.into_iter().flatten());
-        self.changed.sort_unstable();
-        self
-    }
-}
-
-/// A tree that is being looked at, by one thread or two.
-struct Looking<'r> {
-    root: &'r Path,
+/// The files of a tree that is being looked at, by one thread or two.
+///
+/// Nobody waits for the other: where all cores have work, as in a sweep, a thread that helps may get its turn only once all is
+/// done. What it has taken and not finished by then is looked at again.
+struct Files {
+    root: PathBuf,
     horizon: Horizon,
-    /// The first file that nobody looks at yet.
-    next: AtomicUsize,
+    shared: Arc<SharedFiles>,
 }
 
-impl<'r> Looking<'r> {
-    fn new(root: &'r Path, horizon: Horizon) -> Self {
-        Self { root, horizon, next: AtomicUsize::new(0) }
+struct SharedFiles {
+    /// Each with the stamp that it was seen with.
+    files: Vec<(TrackedPath, Option<u64>)>,
+    /// The first file that nobody has taken yet.
+    next: AtomicUsize,
+    /// What the thread that helps has finished: where each piece begins, and the places in it that have to be read.
+    found: Mutex<Vec<(usize, Vec<usize>)>>,
+}
+
+impl Files {
+    /// Those of a state. From now on another thread may be looking at them.
+    fn of(state: &TreeState, root: &Path, horizon: Horizon) -> Self {
+        let files = Self::unhelped(state, root, horizon);
+        if files.shared.files.len() >= HELPED_FILES && has_several_cores() {
+            let (root, shared) = (root.to_owned(), Arc::clone(&files.shared));
+            let help = move || {
+                // Where the root cannot be opened, the other cannot open it either, and says so.
+                let Ok(below) = Below::open(&root) else { return };
+                while let Some(first) = shared.take() {
+                    let changed = shared.look_at(first, &below, horizon);
+                    shared.found.lock().unwrap_or_else(PoisonError::into_inner).push((first, changed));
+                }
+            };
+            // Where there is no thread to be had, one does it all. It only looks, so it may outlast whoever started it.
+            let _ = std::thread::Builder::new().stack_size(HELPER_STACK_BYTES).spawn(help);
+        }
+        files
     }
 
-    /// Looks at everything but the files that somebody else looks at meanwhile.
+    fn unhelped(state: &TreeState, root: &Path, horizon: Horizon) -> Self {
+        let files = state.files.iter().map(|file| (file.path.clone(), file.stamp)).collect();
+        let shared = SharedFiles { files, next: AtomicUsize::new(0), found: Mutex::default() };
+        Self { root: root.to_owned(), horizon, shared: Arc::new(shared) }
+    }
+
+    /// Looks at the folders, and at all files that nobody else has looked at.
     fn look(&self, state: &TreeState) -> Seen {
         let mut renewed = Vec::new();
         let Some(structure) = &state.structure else { return Seen::default() };
-        let Ok(below) = Below::open(self.root) else { return Seen::default() };
+        let Ok(below) = Below::open(&self.root) else { return Seen::default() };
         let is_same = self.look_at_structure(structure, &below, &mut renewed);
-        Seen { is_same, changed: self.look_at_files(&state.files, &below), renewed }
-    }
-
-    /// Looks at files that nobody else looks at; the places of those that have changed.
-    fn help(&self, state: &TreeState) -> Vec<usize> {
-        // Where the root cannot be opened, nobody else can either, and says so.
-        Below::open(self.root).map_or_else(|_| Vec::new(), |below| self.look_at_files(&state.files, &below))
-    }
-
-    fn look_at_files(&self, files: &[FileState], below: &Below) -> Vec<usize> {
-        let mut changed = Vec::new();
-        let is_same = |file: &FileState| {
-            let look = || below.look(file.path.as_bytes(), self.horizon).map(|look| look.stamp);
-            file.stamp.is_some() && look() == file.stamp
-        };
-        loop {
-            let first = self.next.fetch_add(FILES_AT_ONCE, Ordering::Relaxed);
-            let Some(left) = files.get(first..) else { return changed };
-            let some = left.iter().take(FILES_AT_ONCE).enumerate();
-            changed.extend(some.filter(|(_, file)| !is_same(file)).map(|(place, _)| first + place));
-            if left.len() <= FILES_AT_ONCE {
-                return changed;
-            }
+        let mut seen = Vec::new();
+        while let Some(first) = self.shared.take() {
+            seen.push((first, self.shared.look_at(first, &below, self.horizon)));
         }
+        seen.append(&mut self.shared.found.lock().unwrap_or_else(PoisonError::into_inner));
+        let is_seen: HashSet<usize> = seen.iter().map(|(first, _)| *first).collect();
+        let left = (0..self.shared.files.len()).step_by(FILES_AT_ONCE).filter(|first| !is_seen.contains(first));
+        seen.extend(left.map(|first| (first, self.shared.look_at(first, &below, self.horizon))));
+        let mut changed: Vec<usize> = seen.into_iter().flat_map(|(_, changed)| changed).collect();
+        changed.sort_unstable();
+        Seen { is_same, changed, renewed }
     }
 
     fn look_at_structure(&self, structure: &Structure, below: &Below, renewed: &mut Vec<(usize, Option<u64>)>) -> bool {
@@ -199,7 +174,7 @@ impl<'r> Looking<'r> {
                 }
                 let full = match &folder.path {
                     Some(path) => path.to_path().map(|path| self.root.join(path)),
-                    None => Some(self.root.to_owned()),
+                    None => Some(self.root.clone()),
                 };
                 // Editors that save by a rename change the folder's time, and no name.
                 let names = full.and_then(|full| hash_of_names(&full, |_| ()));
@@ -209,6 +184,35 @@ impl<'r> Looking<'r> {
                 names == Some(folder.names)
             })
     }
+}
+
+impl SharedFiles {
+    /// Takes some files that nobody has taken; where they begin.
+    fn take(&self) -> Option<usize> {
+        Some(self.next.fetch_add(FILES_AT_ONCE, Ordering::Relaxed)).filter(|first| *first < self.files.len())
+    }
+
+    /// Looks at some files; the places of those that have to be read.
+    fn look_at(&self, first: usize, below: &Below, horizon: Horizon) -> Vec<usize> {
+        let is_same = |(path, stamp): &(TrackedPath, Option<u64>)| {
+            let look = || below.look(path.as_bytes(), horizon).map(|look| look.stamp);
+            stamp.is_some() && look() == *stamp
+        };
+        let some = self.files.iter().enumerate().skip(first).take(FILES_AT_ONCE);
+        some.filter(|(_, file)| !is_same(file)).map(|(place, _)| place).collect()
+    }
+}
+
+/// Whether this process may run on more than one core.
+#[cfg(target_os = "linux")]
+fn has_several_cores() -> bool {
+    rustix::thread::sched_getaffinity(None).is_ok_and(|cores| cores.count() > 1)
+}
+
+/// Whether this process may run on more than one core.
+#[cfg(not(target_os = "linux"))]
+fn has_several_cores() -> bool {
+    std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1)
 }
 
 /// Whether a change of a file can change which files are tracked.
@@ -246,7 +250,7 @@ pub(super) fn hash_of_names(folder: &Path, mut each: impl FnMut(&[u8])) -> Optio
 
 #[cfg(test)]
 mod tests {
-    use super::super::{FolderState, Taken};
+    use super::super::{FileState, FolderState, Taken};
     use super::*;
     use crate::store::RecentVersions;
 
@@ -279,25 +283,26 @@ mod tests {
             std::fs::write(folder.path().join(format!("{number:03}.py")), "edited").expect("written");
         }
         let changed = TreeLook::Same(vec![3, 40, 99]);
-        // All by the one, all by the other, and some by each.
-        let looking = Looking::new(folder.path(), horizon);
-        let theirs = looking.help(&state);
-        let seen = looking.look(&state).joined(Some(theirs));
-        assert_eq!(state.note(seen), changed);
-        let looking = Looking::new(folder.path(), horizon);
-        let seen = looking.look(&state);
-        let theirs = looking.help(&state);
-        assert_eq!(
-            (state.note(seen.joined(Some(theirs))), state.look(folder.path(), horizon)),
-            (changed.clone(), changed.clone())
-        );
-        let looking = Looking::new(folder.path(), horizon);
-        looking.next.store(64, Ordering::Relaxed);
-        let later = looking.look(&state);
-        looking.next.store(0, Ordering::Relaxed);
-        state.files.truncate(64);
-        let earlier = looking.help(&state);
-        assert_eq!((&later.changed[..], &earlier[..]), (&[99][..], &[3, 40][..]));
-        assert_eq!(later.joined(Some(earlier)).changed, [3, 40, 99]);
+        let files = |state: &TreeState| Files::unhelped(state, folder.path(), horizon);
+        let help = |files: &Files, pieces: usize| {
+            for first in (0..pieces).filter_map(|_| files.shared.take()) {
+                let found = files.shared.look_at(first, &below, horizon);
+                files.shared.found.lock().expect("unharmed").push((first, found));
+            }
+        };
+        // All by the one, some by each, and all by the other.
+        for pieces in [0, 1, 3, 100] {
+            let files = files(&state);
+            help(&files, pieces);
+            let seen = files.look(&state);
+            assert_eq!(state.note(seen), changed, "{pieces}");
+        }
+        // What was taken and not finished is looked at again.
+        let files = files(&state);
+        help(&files, 1);
+        assert_eq!(files.shared.take(), Some(FILES_AT_ONCE));
+        while files.shared.take().is_some() {}
+        let seen = files.look(&state);
+        assert_eq!((state.note(seen), state.look(folder.path(), horizon)), (changed.clone(), changed));
     }
 }
