@@ -1,5 +1,5 @@
 //! The `runsnap` command.
-#![cfg_attr(all(target_os = "linux", target_env = "gnu"), no_main)]
+#![cfg_attr(all(target_os = "linux", target_env = "gnu", not(test)), no_main)]
 
 mod cli;
 
@@ -7,7 +7,7 @@ mod cli;
 /// is, in order to explain an overflow: a twentieth of a capture. What it does else is in [`cli::start`].
 ///
 /// The attribute says that no other function has this name.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(target_os = "linux", target_env = "gnu", not(test)))]
 #[allow(unsafe_code)]
 #[unsafe(no_mangle)]
 extern "C" fn main() -> std::ffi::c_int {
@@ -16,7 +16,7 @@ extern "C" fn main() -> std::ffi::c_int {
     std::process::exit(cli::main().into())
 }
 
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+#[cfg(not(all(target_os = "linux", target_env = "gnu", not(test))))]
 fn main() -> std::process::ExitCode {
     std::process::ExitCode::from(cli::main())
 }

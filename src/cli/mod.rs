@@ -20,7 +20,7 @@ mod report;
 mod report_html;
 mod restore;
 mod show;
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(target_os = "linux", target_env = "gnu", not(test)))]
 pub mod start;
 mod verify;
 #[cfg(target_os = "linux")]
