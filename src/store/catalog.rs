@@ -269,7 +269,15 @@ impl Catalog {
     pub fn take_written(&self, written: &[PackSummary]) -> Result<Vec<u64>> {
         let mut known = Vec::new();
         for pack in written {
-            let StoredFile { name, stamp, .. } = self.storage.look(&pack.path)?;
+            let StoredFile { name, stamp, .. } = match self.storage.look(&pack.path) {
+                Ok(file) => file,
+                // Another capture has merged it already.
+                Err(error) if error.is_not_found() => {
+                    self.forget_listing();
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             known.push((stamp, KeysOfPack::of_written(pack, INDEXED_OBJECTS)));
             let mut state = self.write_state();
             if state.is_listed && !state.by_name.contains_key(&name) {
