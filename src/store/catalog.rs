@@ -691,3 +691,27 @@ impl Catalog {
         added
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn a_pack_that_was_merged_meanwhile_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (store, _) = Store::init(&folder.path().join("store")).expect("made");
+        let path = |name: &str| format!("{PACKS}/{name}{PACK_ENDING}");
+        let pack = |path| PackSummary { path, bytes: 0, tier: 0, raw_bytes: 0, keys: Vec::new() };
+        assert_eq!(store.catalog().listed().expect("lists"), []);
+        drop(store.storage().create(&path("there")).expect("created"));
+        let written = [pack(path("gone")), pack(path("there"))];
+        let stamps = store.catalog().take_written(&written).expect("taken");
+        let listed = store.catalog().listed().expect("lists");
+        assert_eq!(
+            listed.iter().map(|(name, stamp)| (name.as_str(), *stamp)).collect::<Vec<_>>(),
+            [("there.pack", stamps[0])]
+        );
+        assert_eq!(stamps.len(), 1);
+    }
+}
