@@ -3,8 +3,8 @@
 
 mod cli;
 
-/// Takes the place of what the standard library does before its main, half of which is to ask the kernel where the stack
-/// is, in order to explain an overflow: a twentieth of a capture. What it does else is in [`cli::start`].
+/// Takes the place of what the standard library does before its main, most of which is to ask the kernel where the stack
+/// is, in order to explain an overflow: a fifteenth of a capture. What it does else is in [`cli::start`].
 ///
 /// The attribute says that no other function has this name.
 #[cfg(all(target_os = "linux", target_env = "gnu", not(test)))]

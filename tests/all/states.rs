@@ -110,7 +110,7 @@ fn a_change_is_noted_behind_what_is_kept() {
     assert_restorable(&store, back.snapshot, &project.root());
 }
 
-/// From a thousand files on a second thread takes the writer's place, and helps to look.
+/// From some hundred files on a second thread helps to look.
 #[test]
 fn what_two_threads_see_is_all_that_has_changed() {
     let project = Project::with_code();
