@@ -106,10 +106,6 @@ struct Seen {
 struct Files {
     root: PathBuf,
     horizon: Horizon,
-    shared: Arc<SharedFiles>,
-}
-
-struct SharedFiles {
     /// Each with the stamp that it was seen with.
     files: Vec<(TrackedPath, Option<u64>)>,
     /// The first file that nobody has taken yet.
@@ -120,28 +116,26 @@ struct SharedFiles {
 
 impl Files {
     /// Those of a state. From now on another thread may be looking at them.
-    fn of(state: &TreeState, root: &Path, horizon: Horizon) -> Self {
-        let files = Self::unhelped(state, root, horizon);
-        if files.shared.files.len() >= HELPED_FILES && has_several_cores() {
-            let (root, shared) = (root.to_owned(), Arc::clone(&files.shared));
-            let help = move || {
-                // Where the root cannot be opened, the other cannot open it either, and says so.
-                let Ok(below) = Below::open(&root) else { return };
-                while let Some(first) = shared.take() {
-                    let changed = shared.look_at(first, &below, horizon);
-                    shared.found.lock().unwrap_or_else(PoisonError::into_inner).push((first, changed));
-                }
-            };
+    fn of(state: &TreeState, root: &Path, horizon: Horizon) -> Arc<Self> {
+        let files = Arc::new(Self::unhelped(state, root, horizon));
+        if files.files.len() >= HELPED_FILES && has_several_cores() {
+            let helped = Arc::clone(&files);
             // Where there is no thread to be had, one does it all. It only looks, so it may outlast whoever started it.
-            let _ = std::thread::Builder::new().stack_size(HELPER_STACK_BYTES).spawn(help);
+            let _ = std::thread::Builder::new().stack_size(HELPER_STACK_BYTES).spawn(move || {
+                // Where the root cannot be opened, the other cannot open it either, and says so.
+                let Ok(below) = Below::open(&helped.root) else { return };
+                while let Some(first) = helped.take() {
+                    let changed = helped.look_at(first, &below);
+                    helped.found.lock().unwrap_or_else(PoisonError::into_inner).push((first, changed));
+                }
+            });
         }
         files
     }
 
     fn unhelped(state: &TreeState, root: &Path, horizon: Horizon) -> Self {
         let files = state.files.iter().map(|file| (file.path.clone(), file.stamp)).collect();
-        let shared = SharedFiles { files, next: AtomicUsize::new(0), found: Mutex::default() };
-        Self { root: root.to_owned(), horizon, shared: Arc::new(shared) }
+        Self { root: root.to_owned(), horizon, files, next: AtomicUsize::new(0), found: Mutex::default() }
     }
 
     /// Looks at the folders, and at all files that nobody else has looked at.
@@ -151,13 +145,13 @@ impl Files {
         let Ok(below) = Below::open(&self.root) else { return Seen::default() };
         let is_same = self.look_at_structure(structure, &below, &mut renewed);
         let mut seen = Vec::new();
-        while let Some(first) = self.shared.take() {
-            seen.push((first, self.shared.look_at(first, &below, self.horizon)));
+        while let Some(first) = self.take() {
+            seen.push((first, self.look_at(first, &below)));
         }
-        seen.append(&mut self.shared.found.lock().unwrap_or_else(PoisonError::into_inner));
+        seen.append(&mut self.found.lock().unwrap_or_else(PoisonError::into_inner));
         let is_seen: HashSet<usize> = seen.iter().map(|(first, _)| *first).collect();
-        let left = (0..self.shared.files.len()).step_by(FILES_AT_ONCE).filter(|first| !is_seen.contains(first));
-        seen.extend(left.map(|first| (first, self.shared.look_at(first, &below, self.horizon))));
+        let left = (0..self.files.len()).step_by(FILES_AT_ONCE).filter(|first| !is_seen.contains(first));
+        seen.extend(left.map(|first| (first, self.look_at(first, &below))));
         let mut changed: Vec<usize> = seen.into_iter().flat_map(|(_, changed)| changed).collect();
         changed.sort_unstable();
         Seen { is_same, changed, renewed }
@@ -184,18 +178,16 @@ impl Files {
                 names == Some(folder.names)
             })
     }
-}
 
-impl SharedFiles {
     /// Takes some files that nobody has taken; where they begin.
     fn take(&self) -> Option<usize> {
         Some(self.next.fetch_add(FILES_AT_ONCE, Ordering::Relaxed)).filter(|first| *first < self.files.len())
     }
 
     /// Looks at some files; the places of those that have to be read.
-    fn look_at(&self, first: usize, below: &Below, horizon: Horizon) -> Vec<usize> {
+    fn look_at(&self, first: usize, below: &Below) -> Vec<usize> {
         let is_same = |(path, stamp): &(TrackedPath, Option<u64>)| {
-            let look = || below.look(path.as_bytes(), horizon).map(|look| look.stamp);
+            let look = || below.look(path.as_bytes(), self.horizon).map(|look| look.stamp);
             stamp.is_some() && look() == *stamp
         };
         let some = self.files.iter().enumerate().skip(first).take(FILES_AT_ONCE);
@@ -285,9 +277,9 @@ mod tests {
         let changed = TreeLook::Same(vec![3, 40, 99]);
         let files = |state: &TreeState| Files::unhelped(state, folder.path(), horizon);
         let help = |files: &Files, pieces: usize| {
-            for first in (0..pieces).filter_map(|_| files.shared.take()) {
-                let found = files.shared.look_at(first, &below, horizon);
-                files.shared.found.lock().expect("unharmed").push((first, found));
+            for first in (0..pieces).filter_map(|_| files.take()) {
+                let found = files.look_at(first, &below);
+                files.found.lock().expect("unharmed").push((first, found));
             }
         };
         // All by the one, some by each, and all by the other.
@@ -300,8 +292,8 @@ mod tests {
         // What was taken and not finished is looked at again.
         let files = files(&state);
         help(&files, 1);
-        assert_eq!(files.shared.take(), Some(FILES_AT_ONCE));
-        while files.shared.take().is_some() {}
+        assert_eq!(files.take(), Some(FILES_AT_ONCE));
+        while files.take().is_some() {}
         let seen = files.look(&state);
         assert_eq!((state.note(seen), state.look(folder.path(), horizon)), (changed.clone(), changed));
     }
