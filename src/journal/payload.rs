@@ -86,13 +86,31 @@ fn decode_json(payload: &[u8]) -> DecodeResult<Vec<u8>> {
     insert_ids(text, ids)
 }
 
-/// Compresses a text. A thread keeps its context, with the dictionary made ready in it: to do that takes far longer than a
-/// text does.
+/// Compresses a text. A thread keeps its context.
 fn pack(text: &[u8]) -> Option<Vec<u8>> {
     thread_local! {
-        static CONTEXT: RefCell<Option<CCtx<'static>>> = RefCell::new(prepared());
+        static CONTEXT: RefCell<Option<PackingContext>> = const { RefCell::new(None) };
     }
-    fn prepared() -> Option<CCtx<'static>> {
+    CONTEXT.with_borrow_mut(|context| {
+        // What fails leaves no context behind.
+        let (packed, used) = match context.take() {
+            None => PackingContext::first(text)?,
+            Some(context) => context.next(text)?,
+        };
+        *context = Some(used);
+        Some(packed)
+    })
+}
+
+/// A context of zstd for texts.
+struct PackingContext {
+    context: CCtx<'static>,
+    has_dictionary: bool,
+}
+
+impl PackingContext {
+    /// Compresses a thread's first text, which in a command is the only one: against the dictionary as it is.
+    fn first(text: &[u8]) -> Option<(Vec<u8>, Self)> {
         let mut context = CCtx::create();
         for parameter in [
             CParameter::CompressionLevel(LEVEL),
@@ -110,15 +128,25 @@ fn pack(text: &[u8]) -> Option<Vec<u8>> {
         ] {
             context.set_parameter(parameter).ok()?;
         }
-        // It does not begin as a trained dictionary does: zstd takes it for plain content, as a prefix is.
-        context.load_dictionary(DICTIONARY_1).ok()?;
-        Some(context)
+        context.ref_prefix(DICTIONARY_1).ok()?;
+        Self { context, has_dictionary: false }.compress(text)
     }
-    CONTEXT.with_borrow_mut(|context| {
+
+    /// Compresses another: the dictionary is made ready once, which takes far longer than a text does.
+    fn next(mut self, text: &[u8]) -> Option<(Vec<u8>, Self)> {
+        if !self.has_dictionary {
+            // It does not begin as a trained dictionary does: zstd takes it for plain content, as a prefix is.
+            self.context.load_dictionary(DICTIONARY_1).ok()?;
+            self.has_dictionary = true;
+        }
+        self.compress(text)
+    }
+
+    fn compress(mut self, text: &[u8]) -> Option<(Vec<u8>, Self)> {
         let mut out = Vec::with_capacity(compress_bound(text.len()));
-        context.as_mut()?.compress2(&mut out, text).ok()?;
-        Some(out)
-    })
+        self.context.compress2(&mut out, text).ok()?;
+        Some((out, self))
+    }
 }
 
 /// Decompresses a text. A thread keeps its context: making one takes longer than the text itself.
@@ -201,6 +229,19 @@ mod tests {
         assert!(payload.windows(16).any(|w| w == [0xab; 16]));
         assert!(payload.len() < 60, "{}", payload.len());
         assert_eq!(decode_record(&payload), Ok(record));
+    }
+
+    #[test]
+    fn the_first_text_of_a_thread_is_packed_as_well_as_others() {
+        let text = br#"{"type":"start","name":"momentum-17","files":356,"bytes":5496860,"tracked_by":"tree"}"#;
+        let (first, context) = PackingContext::first(text).expect("packs");
+        let (second, context) = context.next(text).expect("packs");
+        let (third, _) = context.next(text).expect("packs");
+        assert_eq!((first.len(), &second), (third.len(), &third));
+        assert!(first.len() < text.len() * 3 / 4, "{}", first.len());
+        for packed in [first, second] {
+            assert_eq!(unpack(&packed, text.len()).as_deref(), Ok(&text[..]));
+        }
     }
 
     proptest! {

@@ -140,7 +140,7 @@ pub fn capture_unless(
         entry_point: tracked.entry_point(),
         params: options.params.clone(),
         tags: options.tags.clone(),
-        git_commit: tracked.git_commit(),
+        git_commit: tracked.git_commit(current.state.structure.as_ref()),
         host: options.host.clone(),
         ..told
     };

@@ -410,7 +410,7 @@ impl Session {
             None => Slot::take(storage)?,
         };
         self.since = Instant::now();
-        self.git_commit = self.tracked.git_commit();
+        self.git_commit = self.tracked.git_commit(None);
         let store = Arc::clone(&self.store);
         let writer = store.writer_in(taken)?;
         let is_vouched_for = match &self.current {

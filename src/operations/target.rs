@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
+use super::tree_state::Structure;
 use super::tree_state::stamp::{Horizon, of_metadata};
 use super::{git_commit, tree_state};
 use crate::entry_point::EntryPoint;
@@ -107,9 +108,9 @@ impl Tracked {
         environment
     }
 
-    /// The commit that its git work tree stands at.
-    pub fn git_commit(&self) -> Option<String> {
-        git_commit::of_folder(&self.root)
+    /// The commit that its git work tree stands at; `structure` is what has just been seen.
+    pub fn git_commit(&self, structure: Option<&Structure>) -> Option<String> {
+        git_commit::of_folder(&self.root, |path| structure.is_some_and(|structure| structure.has_nothing_at(path)))
     }
 
     /// Chooses its files.

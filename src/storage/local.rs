@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Lock, ReadFile, Storage, StoredFile, WriteFile};
+use super::{Lock, ReadFile, Storage, StoredFile, WriteFile, listing};
 use crate::error::{Error, Result};
 
 /// Files below a folder of the local file system.
@@ -225,27 +225,16 @@ impl Storage for LocalStorage {
     fn look(&self, path: &str) -> Result<StoredFile> {
         let full = self.path(path);
         let metadata = fs::metadata(&full).map_err(|e| Error::io("read", full, e))?;
-        let name = path.rsplit('/').next().unwrap_or(path).to_owned();
-        Ok(StoredFile { bytes: metadata.len(), stamp: stamp_of(&name, &metadata), name })
+        Ok(listing::of_metadata(path.rsplit('/').next().unwrap_or(path), &metadata))
     }
 
     fn list(&self, path: &str) -> Result<Vec<StoredFile>> {
         let folder = self.path(path);
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
+        let mut files = match listing::files_in(&folder) {
+            Ok(files) => files,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(Error::io("list", folder, e)),
         };
-        let mut files = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(|e| Error::io("list", &folder, e))?;
-            // A file that vanishes between the listing and the look at it was never there for this reader.
-            let Ok(metadata) = entry.metadata() else { continue };
-            if let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) {
-                let stamp = stamp_of(&name, &metadata);
-                files.push(StoredFile { name, bytes: metadata.len(), stamp });
-            }
-        }
         files.sort();
         Ok(files)
     }
@@ -267,25 +256,6 @@ impl Storage for LocalStorage {
             }
         }
     }
-}
-
-/// Puts together what tells a file from one that was written to since, or is another.
-fn stamp_of(name: &str, metadata: &fs::Metadata) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(name.as_bytes()).update(&metadata.len().to_le_bytes());
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        for number in [metadata.ctime(), metadata.ctime_nsec(), metadata.mtime(), metadata.mtime_nsec()] {
-            hasher.update(&number.to_le_bytes());
-        }
-        hasher.update(&metadata.ino().to_le_bytes());
-    }
-    #[cfg(not(unix))]
-    if let Some(age) = metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok()) {
-        hasher.update(&age.as_nanos().to_le_bytes());
-    }
-    crate::id::ObjectId(*hasher.finalize().as_bytes()).key()
 }
 
 /// Reads behind what is in `buffer` already, which gets no longer than `most`.

@@ -5,6 +5,7 @@
 //!
 //! Paths are relative to the storage's root and use `/`.
 
+mod listing;
 mod local;
 mod without;
 

@@ -372,6 +372,13 @@ impl TreeState {
 }
 
 impl Structure {
+    /// Whether it depends on there being nothing at a path.
+    pub fn has_nothing_at(&self, path: &Path) -> bool {
+        // Not by components: there may be a thousand, of earlier runs in the tree.
+        let is_it = |condition: &Condition| condition.stamp.is_none() && condition.path.as_os_str() == path.as_os_str();
+        self.conditions.iter().any(is_it)
+    }
+
     /// What a walk has found, if a later look can tell whether another walk would find the same.
     ///
     /// `horizon` is of a moment before the walk.
