@@ -22,7 +22,8 @@ pub const MAX_NAME_BYTES: usize = 1024;
 /// A copy shares the bytes, and so do paths that were read together: each capture reads those of all files.
 #[derive(Clone)]
 pub struct TrackedPath {
-    shared: Arc<[u8]>,
+    // Not `Arc<[u8]>`: paths that were read together would be copied once more, and each would be longer.
+    shared: Arc<Vec<u8>>,
     start: u32,
     end: u32,
 }
@@ -62,13 +63,13 @@ impl TrackedPath {
     /// Checks and takes a path in its stored form.
     pub fn from_bytes(bytes: impl AsRef<[u8]>) -> Option<Self> {
         let bytes = bytes.as_ref();
-        if is_valid_path(bytes) { Self::whole(bytes.into()) } else { None }
+        if is_valid_path(bytes) { Self::whole(bytes.to_vec()) } else { None }
     }
 
     /// A path that is known to be valid.
-    fn whole(bytes: Arc<[u8]>) -> Option<Self> {
+    fn whole(bytes: Vec<u8>) -> Option<Self> {
         let end = u32::try_from(bytes.len()).ok()?;
-        Some(Self { shared: bytes, start: 0, end })
+        Some(Self { shared: Arc::new(bytes), start: 0, end })
     }
 
     /// Takes a relative path of this system, `None` where it is absolute, empty or has `..` in it.
@@ -91,7 +92,7 @@ impl TrackedPath {
 
     /// The path one level below `self`.
     pub fn join(&self, name: &[u8]) -> Option<Self> {
-        if is_valid_name(name) { Self::whole([self.as_bytes(), b"/", name].concat().into()) } else { None }
+        if is_valid_name(name) { Self::whole([self.as_bytes(), b"/", name].concat()) } else { None }
     }
 
     /// The stored form.
@@ -201,7 +202,7 @@ impl SortedPaths {
 
     /// The paths; none for the root's.
     pub fn finish(self) -> impl ExactSizeIterator<Item = Option<TrackedPath>> {
-        let shared: Arc<[u8]> = self.bytes.into();
+        let shared = Arc::new(self.bytes);
         let path = move |(start, end)| (start < end).then(|| TrackedPath { shared: Arc::clone(&shared), start, end });
         self.places.into_iter().map(path)
     }

@@ -1,6 +1,7 @@
 //! Brings what is known of a tree up to what is on the disk, and stores what is new in it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Map;
 
@@ -99,7 +100,7 @@ fn current(state: TreeState, mut told: Told) -> Current {
         told.left_out.extend(structure.left_out.iter().cloned());
         told.warnings.splice(0..0, structure.warnings.iter().cloned());
     }
-    for file in &state.files {
+    for file in &*state.files {
         told.warnings.extend(file.warnings.iter().cloned());
         if file.taken == Taken::Secret {
             let path = file.path.clone();
@@ -266,6 +267,7 @@ fn take_all(
         _ => packs_now(store)?,
     };
     let recent = RecentVersions::default();
+    let files = Arc::new(files);
     let state = TreeState { generation, packs, snapshot, files, trees, structure, recent, kept: None };
     Ok(counted(state, taking.told()))
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::kept::Kept;
 use super::{Condition, FileState, FolderState, Structure, Taken, TreeState};
@@ -40,7 +41,7 @@ pub(super) fn encode(state: &mut TreeState, store: StoreId) -> Vec<u8> {
     out.extend(state.snapshot.0);
     push_packs(&mut out, &state.packs);
     push_paths(&mut out, state.files.iter().map(|file| Some(&file.path)));
-    for file in &state.files {
+    for file in &*state.files {
         out.push(flags_of(file));
         push_rest_of_file(&mut out, file);
     }
@@ -198,7 +199,7 @@ fn decode_whole<'s>(said: &'s [u8], notes: &[&[u8]]) -> DecodeResult<(TreeState,
         generation,
         packs,
         snapshot,
-        files,
+        files: Arc::new(files),
         trees,
         structure,
         recent: RecentVersions::default(),
@@ -223,7 +224,8 @@ fn apply_note<'n>(state: &mut TreeState, note: &'n [u8]) -> DecodeResult<&'n [u8
         usize::try_from(decoder.varint()?).map_err(|_| "a place over 64 bits".to_owned())
     };
     for _ in 0..decoder.count(2)? {
-        let file = state.files.get_mut(place(&mut decoder)?).ok_or("a file that the state has not")?;
+        let place = place(&mut decoder)?;
+        let file = Arc::make_mut(&mut state.files).get_mut(place).ok_or("a file that the state has not")?;
         let flags = decoder.u8()?;
         *file = read_rest_of_file(&mut decoder, flags, file.path.clone())?;
     }
@@ -419,13 +421,13 @@ mod tests {
             generation: 7,
             packs: vec![1, 2, u64::MAX],
             snapshot: ObjectId::of(b"snapshot"),
-            files: vec![
+            files: Arc::new(vec![
                 file(".env", Some(9), Taken::Secret),
                 file("a/one.py", Some(1), entry(false)),
                 file("a/two.py", None, entry(false)),
                 file("b", Some(2), link),
                 warned,
-            ],
+            ]),
             trees: vec![(None, id), (Some(path("a")), ObjectId::of(b"tree"))],
             structure: Some(Structure {
                 folders: vec![
@@ -460,9 +462,9 @@ mod tests {
         let mut changed = decode(&whole, store).expect("decodes");
         changed.snapshot = ObjectId::of(b"another");
         changed.packs = vec![1, 5, u64::MAX];
-        changed.files[1].stamp = Some(77);
-        changed.files[1].taken = Taken::Entry(Entry::File { id: changed.snapshot, bytes: 3, executable: true });
-        changed.files[4].warnings.clear();
+        Arc::make_mut(&mut changed.files)[1].stamp = Some(77);
+        Arc::make_mut(&mut changed.files)[1].taken = Taken::Entry(Entry::File { id: changed.snapshot, bytes: 3, executable: true });
+        Arc::make_mut(&mut changed.files)[4].warnings.clear();
         changed.trees[1].1 = ObjectId::of(b"new");
         changed.structure.as_mut().expect("there").folders[1].stamp = Some(8);
         let kept = changed.kept.as_mut().expect("kept");
@@ -507,7 +509,7 @@ mod tests {
         assert_eq!(kept_nowhere(Ok(found.clone())), Ok(changed));
         // Another one after it.
         let mut later = found;
-        later.files[3].stamp = None;
+        Arc::make_mut(&mut later.files)[3].stamp = None;
         later.kept.as_mut().expect("kept").files.insert(3);
         let second = encode_note(&later, later.kept.as_ref().expect("kept")).expect("can be noted");
         let bytes = [&whole[..], &note, &second].concat();
@@ -520,7 +522,7 @@ mod tests {
         let (whole, note, changed) = noted();
         // Somebody else has noted something after the same state.
         let mut other = decode(&whole, store).expect("decodes");
-        other.files[0].stamp = Some(1234);
+        Arc::make_mut(&mut other.files)[0].stamp = Some(1234);
         other.kept.as_mut().expect("kept").files.insert(0);
         let late = encode_note(&other, other.kept.as_ref().expect("kept")).expect("can be noted");
         let found = decode(&[&whole[..], &note, &late].concat(), store).expect("decodes");

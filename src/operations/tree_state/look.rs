@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::stamp::{Below, Horizon, Kind};
-use super::{Condition, Structure, Summary, TreeState, format};
+use super::{Condition, FileState, Structure, Summary, TreeState, format};
 use crate::id::ObjectId;
 use crate::store::Store;
 use crate::tracked_files::walk::{IGNORE_FILES, MANIFEST_PATH, is_never_tracked};
@@ -106,8 +106,7 @@ struct Seen {
 struct Files {
     root: PathBuf,
     horizon: Horizon,
-    /// Each with the stamp that it was seen with.
-    files: Vec<(TrackedPath, Option<u64>)>,
+    files: Arc<Vec<FileState>>,
     /// The first file that nobody has taken yet.
     next: AtomicUsize,
     /// What the thread that helps has finished: where each piece begins, and the places in it that have to be read.
@@ -134,7 +133,7 @@ impl Files {
     }
 
     fn unhelped(state: &TreeState, root: &Path, horizon: Horizon) -> Self {
-        let files = state.files.iter().map(|file| (file.path.clone(), file.stamp)).collect();
+        let files = Arc::clone(&state.files);
         Self { root: root.to_owned(), horizon, files, next: AtomicUsize::new(0), found: Mutex::default() }
     }
 
@@ -186,9 +185,9 @@ impl Files {
 
     /// Looks at some files; the places of those that have to be read.
     fn look_at(&self, first: usize, below: &Below) -> Vec<usize> {
-        let is_same = |(path, stamp): &(TrackedPath, Option<u64>)| {
-            let look = || below.look(path.as_bytes(), self.horizon).map(|look| look.stamp);
-            stamp.is_some() && look() == *stamp
+        let is_same = |file: &FileState| {
+            let look = || below.look(file.path.as_bytes(), self.horizon).map(|look| look.stamp);
+            file.stamp.is_some() && look() == file.stamp
         };
         let some = self.files.iter().enumerate().skip(first).take(FILES_AT_ONCE);
         some.filter(|(_, file)| !is_same(file)).map(|(place, _)| place).collect()
@@ -242,7 +241,7 @@ pub(super) fn hash_of_names(folder: &Path, mut each: impl FnMut(&[u8])) -> Optio
 
 #[cfg(test)]
 mod tests {
-    use super::super::{FileState, FolderState, Taken};
+    use super::super::{FolderState, Taken};
     use super::*;
     use crate::store::RecentVersions;
 
@@ -262,7 +261,7 @@ mod tests {
             generation: 0,
             packs: Vec::new(),
             snapshot: ObjectId::of(b""),
-            files: (0..100).map(file).collect(),
+            files: Arc::new((0..100).map(file).collect()),
             trees: Vec::new(),
             structure: None,
             recent: RecentVersions::default(),

@@ -10,6 +10,7 @@ pub mod stamp;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kept::Kept;
 use look::{decides_what_is_tracked, hash_of_names};
@@ -109,7 +110,7 @@ pub struct TreeState {
     /// The snapshot.
     pub snapshot: ObjectId,
     /// Its files, and the secrets that were left out of it, sorted.
-    pub files: Vec<FileState>,
+    pub files: Arc<Vec<FileState>>,
     /// The trees of the folders that they are in, sorted; the root has no path.
     pub trees: FolderTrees,
     /// Which files these are, if that can be told by stats.
@@ -193,7 +194,7 @@ impl TreeState {
     /// Puts a file in the place of the one that has its path; its place, if there is one.
     pub fn renew_file(&mut self, seen: FileState) -> Option<(usize, Taken)> {
         let place = self.files.binary_search_by(|file| file.path.cmp(&seen.path)).ok()?;
-        let file = std::mem::replace(self.files.get_mut(place)?, seen);
+        let file = std::mem::replace(Arc::make_mut(&mut self.files).get_mut(place)?, seen);
         if let Some(kept) = &mut self.kept {
             kept.files.insert(place);
         }
