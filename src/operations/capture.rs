@@ -154,6 +154,9 @@ pub fn capture_unless(
     let record = RunRecord::Start(Box::new(start));
     writer.commit(std::slice::from_ref(&record))?;
     let RunRecord::Start(start) = record else { unreachable!("made above") };
+    if let Some(name) = &start.name {
+        writer.note_name(name);
+    }
     let mut captured = captured_of(&start, tracked.store_folder.clone(), current.told.has_problems);
     // From here on the run is safe: what fails now is told, and costs nothing that cannot be made again.
     let mut state = TreeState { recent: writer.take_recent_versions(), ..current.state };

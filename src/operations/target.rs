@@ -11,7 +11,7 @@ use crate::entry_point::EntryPoint;
 use crate::entry_point::find::{self, Program, ProgramTarget, Start, Started};
 use crate::error::{Error, Result};
 use crate::run_record::{DataFile, LeftOut, Project, TrackedBy};
-use crate::store::location::project_of;
+use crate::store::location::{project_of, resolved_beside};
 use crate::store::{Files, Store};
 use crate::tracked_files::imports::{self, Analysis, Certainty, Seen};
 use crate::tracked_files::walk::{IgnoreRules, walk};
@@ -81,7 +81,8 @@ impl Tracked {
                 (start.root.clone(), Some((program.clone(), Box::new(start))), Some(key))
             }
         };
-        let store_folder = store.storage().root().canonicalize().unwrap_or_else(|_| store.storage().root().to_owned());
+        let store_folder = store.storage().root();
+        let store_folder = resolved_beside(store_folder, &root).unwrap_or_else(|_| store_folder.to_owned());
         let project = project_of(&store_folder, &root);
         let state_path = tree_state::path_in_store(&root, key.as_deref(), include_secrets);
         Ok(Self { root, store_folder, project, include_secrets, state_path, program })

@@ -20,12 +20,16 @@ use crate::storage::{Storage, StoredFile, write_whole};
 /// Where the names in journals are kept, so that these need not be read for each run: a cache.
 pub const NAMES_PATH: &str = "states/names";
 /// What it begins with.
-const FILE: FileKind = FileKind { word: "list of names", magic: *b"RUNSNAPN", version: 1 };
+const FILE: FileKind = FileKind { word: "list of names", magic: *b"RUNSNAPN", version: 2 };
 /// A longer one is no list: journals are merged long before.
 const MAX_BYTES: u64 = 64 << 20;
 const CHECKSUM_BYTES: usize = 8;
 /// So many bytes of journals are read for one name before what was found is kept.
 const UNREAD_BYTES: u64 = 1 << 10;
+/// So many bytes of notes are read for one name before the list is written anew.
+const NOTES_BYTES: usize = 4 << 10;
+/// A note: four numbers and its checksum.
+const NOTE_BYTES: usize = 4 * 8 + CHECKSUM_BYTES;
 
 /// The names in journals, as far as these are flushed: by the number in the journal's name, how much of it was read and the
 /// keys of the names in that.
@@ -33,13 +37,15 @@ const UNREAD_BYTES: u64 = 1 << 10;
 struct NamesInJournals(BTreeMap<u64, (u64, Vec<u64>)>);
 
 impl NamesInJournals {
-    fn load(storage: &dyn Storage, store: StoreId) -> Self {
+    /// The list that is kept, and how many bytes of notes stand behind it.
+    fn load(storage: &dyn Storage, store: StoreId) -> (Self, usize) {
         let bytes = storage.read(NAMES_PATH, MAX_BYTES).unwrap_or_default();
         Self::decode(&bytes, store).unwrap_or_default()
     }
 
     fn encode(&self, store: StoreId) -> Vec<u8> {
         let mut out = FILE.encode(store).to_vec();
+        out.extend([0; 4]);
         push_varint(&mut out, self.0.len() as u64);
         for (journal, (read, keys)) in &self.0 {
             out.extend(journal.to_le_bytes());
@@ -47,18 +53,24 @@ impl NamesInJournals {
             push_varint(&mut out, keys.len() as u64);
             out.extend(keys.iter().flat_map(|key| key.to_le_bytes()));
         }
-        let checksum = ObjectId::of(&out).key().to_be_bytes();
+        let length = u32::try_from(out.len() + CHECKSUM_BYTES).unwrap_or(u32::MAX);
+        if let Some(field) = out.get_mut(LENGTH_AT..LENGTH_AT + 4) {
+            field.copy_from_slice(&length.to_le_bytes());
+        }
+        let checksum = checksum(&out);
         out.extend(checksum);
         out
     }
 
-    fn decode(bytes: &[u8], store: StoreId) -> DecodeResult<Self> {
-        let split = bytes.len().checked_sub(CHECKSUM_BYTES).and_then(|end| bytes.split_at_checked(end));
+    fn decode(bytes: &[u8], store: StoreId) -> DecodeResult<(Self, usize)> {
+        let length = Decoder::new(bytes.get(LENGTH_AT..).unwrap_or_default()).u32()? as usize;
+        let (whole, notes) = bytes.split_at_checked(length).ok_or("cut short")?;
+        let split = whole.len().checked_sub(CHECKSUM_BYTES).and_then(|end| whole.split_at_checked(end));
         let (said, check) = split.ok_or("cut short")?;
-        if FILE.decode(bytes)? != Header::Known(store) || check != ObjectId::of(said).key().to_be_bytes() {
+        if FILE.decode(bytes)? != Header::Known(store) || check != checksum(said) {
             return Err("of another store or version, or damaged".into());
         }
-        let mut decoder = Decoder::new(said.get(file_header::BYTES..).unwrap_or_default());
+        let mut decoder = Decoder::new(said.get(LENGTH_AT + 4..).unwrap_or_default());
         let mut names = BTreeMap::new();
         for _ in 0..decoder.count(10)? {
             let (journal, read) = (decoder.u64()?, decoder.varint()?);
@@ -66,7 +78,62 @@ impl NamesInJournals {
             names.insert(journal, (read, keys));
         }
         decoder.finish()?;
-        Ok(Self(names))
+        let mut names = Self(names);
+        for note in notes.chunks_exact(NOTE_BYTES) {
+            if let Some(note) = NameNote::decode(note) {
+                names.add(&note);
+            }
+        }
+        Ok((names, notes.len()))
+    }
+
+    /// Adds a name, if all that stands before its record is known.
+    fn add(&mut self, note: &NameNote) {
+        let begins = note.from == HEADER_BYTES as u64;
+        let known = match self.0.get_mut(&note.journal) {
+            None if begins => self.0.entry(note.journal).or_insert((note.from, Vec::new())),
+            Some(known) => known,
+            None => return,
+        };
+        if known.0 == note.from {
+            known.0 = note.end;
+            known.1.push(note.key);
+        }
+    }
+}
+
+/// Where the length of the list stands, that of the notes behind it aside.
+const LENGTH_AT: usize = file_header::BYTES;
+
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    ObjectId::of(bytes).key().to_be_bytes()
+}
+
+/// A name that was recorded after the list was written, and where in its journal its record stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct NameNote {
+    journal: u64,
+    from: u64,
+    end: u64,
+    key: u64,
+}
+
+impl NameNote {
+    fn encode(self) -> Vec<u8> {
+        let Self { journal, from, end, key } = self;
+        let mut out: Vec<u8> = [journal, from, end, key].into_iter().flat_map(u64::to_le_bytes).collect();
+        let check = checksum(&out);
+        out.extend(check);
+        out
+    }
+
+    /// What a note says that is whole.
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (said, check) = bytes.split_at_checked(bytes.len().checked_sub(CHECKSUM_BYTES)?)?;
+        let mut decoder = Decoder::new(said);
+        let mut number = || decoder.u64().ok();
+        let note = Self { journal: number()?, from: number()?, end: number()?, key: number()? };
+        (check == checksum(said) && note.from < note.end).then_some(note)
     }
 }
 
@@ -74,7 +141,7 @@ impl Store {
     /// Whether a run of that name exists.
     pub fn is_name_taken(&self, name: &str) -> Result<bool> {
         let key = key(name);
-        let kept = NamesInJournals::load(&*self.storage, self.config.store);
+        let (kept, note_bytes) = NamesInJournals::load(&*self.storage, self.config.store);
         let (is_taken, unread) = self.with_run_files(|files| {
             let mut unread = Vec::new();
             let mut is_taken = false;
@@ -96,11 +163,25 @@ impl Store {
             is_taken |= files.segments.iter().any(|segment| has_name(segment, name));
             Ok((is_taken, unread))
         })?;
-        if unread.iter().map(|(_, bytes, _)| bytes).sum::<u64>() >= UNREAD_BYTES {
+        let unread_bytes = unread.iter().map(|(_, bytes, _)| bytes).sum::<u64>();
+        if unread_bytes >= UNREAD_BYTES || note_bytes >= NOTES_BYTES {
             // Nothing depends on it.
             let _ = self.keep_names(kept, unread);
         }
         Ok(is_taken)
+    }
+
+    /// Notes the name of a run whose record was flushed, so that it is not read again for the next name.
+    ///
+    /// `record` is the journal, and where in it the record begins and ends.
+    pub(super) fn note_name(&self, name: &str, (journal, from, end): (&str, u64, u64)) -> Result<()> {
+        let Some(journal) = journal_number(journal) else { return Ok(()) };
+        let note = NameNote { journal, from, end, key: key(name) };
+        match self.storage.append(NAMES_PATH) {
+            // Where no list is kept, there was nothing yet that was worth it.
+            Err(error) if error.is_not_found() => Ok(()),
+            file => file?.write(&note.encode()),
+        }
     }
 
     fn keep_names(&self, mut kept: NamesInJournals, unread: Vec<(Option<u64>, u64, JournalTail)>) -> Result<()> {
@@ -244,4 +325,67 @@ fn read_segment(segment: &Arc<Segment>) -> Result<Vec<u64>> {
         keys.extend(block.rows_with_more().filter_map(|row| row.name().map(key)));
     }
     Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORE: StoreId = StoreId([1; 16]);
+
+    fn list() -> NamesInJournals {
+        NamesInJournals(BTreeMap::from([(3, (500, vec![10, 11])), (8, (32, Vec::new()))]))
+    }
+
+    fn note(journal: u64, from: u64, key: u64) -> NameNote {
+        NameNote { journal, from, end: from + 170, key }
+    }
+
+    #[test]
+    fn a_name_counts_if_all_before_its_record_is_known() {
+        let whole = list().encode(STORE);
+        assert_eq!(NamesInJournals::decode(&whole, STORE), Ok((list(), 0)));
+        let begins = HEADER_BYTES as u64;
+        let notes = [
+            note(3, 500, 12),
+            note(3, 670, 13),
+            // Between these somebody has recorded a run without a name, or with one that was not noted.
+            note(3, 900, 14),
+            note(4, begins, 15),
+            note(5, begins + 100, 16),
+            note(8, begins, 17),
+            // Of two who have noted the same the first counts.
+            note(8, begins, 18),
+        ];
+        let noted: Vec<u8> = notes.into_iter().flat_map(NameNote::encode).collect();
+        let expected = BTreeMap::from([
+            (3, (840, vec![10, 11, 12, 13])),
+            (4, (begins + 170, vec![15])),
+            (8, (begins + 170, vec![17])),
+        ]);
+        let bytes = [&whole[..], &noted].concat();
+        assert_eq!(NamesInJournals::decode(&bytes, STORE), Ok((NamesInJournals(expected), noted.len())));
+    }
+
+    #[test]
+    fn a_damaged_note_is_passed_over_and_a_damaged_list_is_none() {
+        let whole = list().encode(STORE);
+        let [first, second] = [note(3, 500, 12), note(3, 670, 13)].map(NameNote::encode);
+        let with_first = BTreeMap::from([(3, (670, vec![10, 11, 12])), (8, (32, Vec::new()))]);
+        for place in 0..second.len() {
+            let mut flipped = second.clone();
+            flipped[place] ^= 4;
+            for last in [&flipped[..], &second[..place]] {
+                let found = NamesInJournals::decode(&[&whole[..], &first, last].concat(), STORE).expect("a list");
+                assert_eq!(found.0.0, with_first, "byte {place}");
+            }
+        }
+        for place in 0..whole.len() {
+            let mut flipped = [&whole[..], &first].concat();
+            flipped[place] ^= 4;
+            assert!(NamesInJournals::decode(&flipped, STORE).is_err(), "byte {place}");
+            assert!(NamesInJournals::decode(&whole[..place], STORE).is_err(), "cut at {place}");
+        }
+        assert!(NamesInJournals::decode(&whole, StoreId([2; 16])).is_err(), "of another store");
+    }
 }

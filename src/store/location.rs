@@ -1,6 +1,6 @@
 //! Where is the store, and where does the project begin?
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::config::CONFIG_PATH;
 use crate::error::{Error, Result};
@@ -34,6 +34,27 @@ pub fn looks_like_store(folder: &Path) -> bool {
     folder.join(CONFIG_PATH).is_file() || holds_files("packs") || holds_files("runs")
 }
 
+/// The resolved path of a folder, given another path that is resolved: where they go the same way, nobody has to look.
+pub fn resolved_beside(folder: &Path, resolved: &Path) -> std::io::Result<PathBuf> {
+    // Behind a link `..` leads elsewhere, and Windows has a form of its own for what is resolved.
+    if cfg!(not(unix)) || !folder.is_absolute() || folder.components().any(|part| part == Component::ParentDir) {
+        return folder.canonicalize();
+    }
+    let mut path = PathBuf::new();
+    let mut beside = Some(resolved.components());
+    for part in folder.components() {
+        path.push(part);
+        if beside.as_mut().and_then(Iterator::next) == Some(part) {
+            continue;
+        }
+        beside = None;
+        if path.symlink_metadata()?.is_symlink() {
+            return folder.canonicalize();
+        }
+    }
+    Ok(path)
+}
+
 /// Names a project with respect to a store: both paths absolute and resolved.
 pub fn project_of(store: &Path, root: &Path) -> Project {
     let text = |path: &Path| path.to_string_lossy().into_owned();
@@ -55,5 +76,26 @@ mod tests {
         assert_eq!(path("/a/p/.runsnap", "/a/p"), ".");
         assert_eq!(path("/a/store", "/a/p/q"), "p/q");
         assert_eq!(path("/b/store", "/a/p"), "/a/p");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_beside_another_is_resolved_as_any_other() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path().canonicalize().expect("there");
+        std::fs::create_dir_all(root.join("a/b/c")).expect("made");
+        std::fs::create_dir_all(root.join("d/b")).expect("made");
+        symlink("a/b", root.join("link")).expect("linked");
+        symlink("c", root.join("a/b/last")).expect("linked");
+        for name in ["a/b/c", "d/b", "a", "link/c", "a/b/last", "link/../b", "./a//b/.", "link", ""] {
+            let path = root.join(name);
+            let expected = path.canonicalize().expect("there");
+            for resolved in ["a/b", "a/b/c/e", "d/b/link", ""] {
+                assert_eq!(resolved_beside(&path, &root.join(resolved)).ok().as_ref(), Some(&expected), "{name} {resolved}");
+            }
+        }
+        assert!(resolved_beside(&root.join("a/none"), &root).is_err());
+        assert!(resolved_beside(Path::new("none of these"), &root).is_err());
     }
 }

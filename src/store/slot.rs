@@ -218,6 +218,12 @@ impl Slot {
         self.journal.as_ref().map(|journal| (self.journal_name.as_str(), journal.bytes()))
     }
 
+    /// Where the last records stand: the journal, their beginning and their end.
+    pub fn last_records(&self) -> (&str, u64, u64) {
+        let (from, end) = self.grown;
+        (&self.journal_name, from, end)
+    }
+
     /// Whether the next record begins a new journal.
     pub fn is_journal_full(&self) -> bool {
         self.journal.as_ref().is_some_and(|journal| journal.bytes() >= ROTATE_BYTES)

@@ -283,6 +283,12 @@ impl<'s> Writer<'s> {
         Ok(())
     }
 
+    /// Notes that the record that was committed last, and alone, gives a run that name: who asks for a name next need not read
+    /// it. It is advice.
+    pub fn note_name(&self, name: &str) {
+        let _ = self.store.note_name(name, self.slot.last_records());
+    }
+
     /// Whether this writer has brought its journal past a mark at which the index is to be brought up to date.
     pub fn has_journal_grown(&self) -> bool {
         self.slot.has_passed(super::run_index::TAIL_BACKLOG_BYTES)

@@ -199,6 +199,51 @@ fn new_content_is_stored_without_a_look_into_packs() {
     assert_eq!((back.snapshot, back.new_bytes), (old, 0), "what is there is found");
 }
 
+/// To ask whether a name is taken takes fewer bytes than the journal has, and what is kept for that is never relied on.
+#[test]
+fn names_are_noted_where_the_next_capture_finds_them() {
+    let project = Project::with_code();
+    let store = Store::init(&project.beside("store")).expect("a store").0;
+    let named = |name: &str| CaptureOptions {
+        name: Some(name.to_owned()),
+        ..CaptureOptions::new(Target::Tree(project.root()))
+    };
+    let record = |name: &str| capture(&store, &named(name), &()).map(|captured| captured.run);
+    for number in 0..40 {
+        record(&format!("run-{number}")).expect("captured");
+    }
+    let names = project.beside("store/states/names");
+    let length = || fs::metadata(&names).expect("kept").len();
+    let before = length();
+    record("another").expect("captured");
+    assert_eq!(length(), before + 40, "a note of 40 bytes");
+    // A run without a name, and one whose name nobody has noted.
+    capture(&store, &CaptureOptions::new(Target::Tree(project.root())), &()).expect("captured");
+    let kept = fs::read(&names).expect("there");
+    record("late").expect("captured");
+    fs::write(&names, &kept).expect("written");
+    let all_are_taken = || {
+        let names = (0..40).map(|number| format!("run-{number}"));
+        for name in names.chain(["another".to_owned(), "late".to_owned()]) {
+            record(&name).expect_err("taken");
+        }
+    };
+    all_are_taken();
+    for damaged in [&kept[..kept.len() - 7], &kept[1..], &[]] {
+        fs::write(&names, damaged).expect("written");
+        all_are_taken();
+    }
+    fs::remove_file(&names).expect("there");
+    all_are_taken();
+    record("new").expect("captured");
+    // The list is written anew before it is mostly notes.
+    for number in 0..200 {
+        record(&format!("many-{number}")).expect("captured");
+    }
+    assert!(length() < 9_000, "{} bytes", length());
+    all_are_taken();
+}
+
 #[test]
 fn changes_within_a_tick_of_the_clock_are_seen() {
     let project = Project::with_code();
