@@ -44,6 +44,19 @@ impl LocalStorage {
     }
 }
 
+/// How a file is opened to be read.
+fn reading() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // A pipe would be waited for.
+        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    }
+    options
+}
+
 #[cfg(unix)]
 fn shared_mode(root: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt;
@@ -191,14 +204,7 @@ impl Storage for LocalStorage {
     }
 
     fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>> {
-        let mut options = OpenOptions::new();
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt;
-            // A pipe would be waited for.
-            options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
-        }
-        let (file, path) = self.open_local(path, options.read(true), "read")?;
+        let (file, path) = self.open_local(path, &mut reading(), "read")?;
         let metadata = file.metadata().map_err(|e| Error::io("read", &path, e))?;
         // A device would be read for ever.
         if !metadata.is_file() {
@@ -213,12 +219,12 @@ impl Storage for LocalStorage {
     }
 
     fn read_range(&self, path: &str, offset: u64, bytes: usize) -> Result<Vec<u8>> {
-        let (file, path) = self.open_local(path, OpenOptions::new().read(true), "read")?;
+        let (file, path) = self.open_local(path, &mut reading(), "read")?;
         read_range(&file, &path, offset, bytes)
     }
 
     fn open(&self, path: &str) -> Result<Option<Box<dyn ReadFile>>> {
-        let (file, path) = self.open_local(path, OpenOptions::new().read(true), "read")?;
+        let (file, path) = self.open_local(path, &mut reading(), "read")?;
         Ok(Some(Box::new(LocalFile { file, path })))
     }
 

@@ -5,6 +5,7 @@
 //! for this, and only what is wanted is decoded.
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 
 use super::writer::base_position;
 use crate::decode::{DecodeResult, Decoder, push_varint};
@@ -171,21 +172,40 @@ pub struct RecentVersions {
     /// Those that have changed last stand last.
     chains: Vec<Chain>,
     /// The same as they were kept, and what was added later, as long as nobody has wanted them.
-    kept: Option<(Vec<u8>, Vec<u8>)>,
+    kept: Option<(Later, Vec<u8>)>,
     /// What was added since they were kept; none where that does not tell what has become of them.
     added: Option<Vec<u8>>,
 }
 
+/// Bytes that are read once they are wanted; none where they cannot be read.
+#[derive(Clone)]
+struct Later(Arc<dyn Fn() -> Option<Vec<u8>> + Send + Sync>);
+
+impl std::fmt::Debug for Later {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Later({:?})", (self.0)().map(|bytes| bytes.len()))
+    }
+}
+
+impl PartialEq for Later {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0)() == (other.0)()
+    }
+}
+
+impl Eq for Later {}
+
 impl RecentVersions {
-    /// They, as they were encoded: decoded when they are opened. `added` is what was added later.
-    pub fn kept(bytes: Vec<u8>, added: Vec<u8>) -> Self {
-        Self { chains: Vec::new(), kept: Some((bytes, added)), added: Some(Vec::new()) }
+    /// They, as they were encoded: read and decoded when they are opened. `added` is what was added later.
+    pub fn kept(read: impl Fn() -> Option<Vec<u8>> + Send + Sync + 'static, added: Vec<u8>) -> Self {
+        Self { chains: Vec::new(), kept: Some((Later(Arc::new(read)), added)), added: Some(Vec::new()) }
     }
 
     /// Makes them ready for use. What cannot be read is forgotten.
     pub fn open(&mut self) {
         let Some((kept, added)) = self.kept.take() else { return };
-        if self.read(&kept, &added).is_err() {
+        let is_read = (kept.0)().is_some_and(|kept| self.read(&kept, &added).is_ok());
+        if !is_read {
             self.clear();
         }
     }
@@ -292,10 +312,11 @@ impl RecentVersions {
 
     /// Appends them to `out`.
     pub fn encode(&mut self, out: &mut Vec<u8>) {
-        match &self.kept {
-            Some((kept, added)) if added.is_empty() => return out.extend_from_slice(kept),
-            _ => self.open(),
+        let as_kept = self.kept.as_ref().filter(|(_, added)| added.is_empty()).and_then(|(kept, _)| (kept.0)());
+        if let Some(kept) = as_kept {
+            return out.extend_from_slice(&kept);
         }
+        self.open();
         push_varint(out, self.chains.len() as u64);
         for chain in &self.chains {
             out.push(chain.kind as u8);
@@ -323,6 +344,11 @@ impl RecentVersions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn kept_as(bytes: &[u8], added: &[u8]) -> RecentVersions {
+        let bytes = bytes.to_vec();
+        RecentVersions::kept(move || Some(bytes.clone()), added.to_vec())
+    }
 
     fn version(number: u32) -> Version {
         let content = format!("version {number}, and much that all versions have").into_bytes();
@@ -357,7 +383,7 @@ mod tests {
         assert!(base(&damaged, ObjectKind::Chunk, version(40).id).is_none());
         let mut bytes = Vec::new();
         recent.encode(&mut bytes);
-        let mut kept = RecentVersions::kept(bytes.clone(), Vec::new());
+        let mut kept = kept_as(&bytes, &[]);
         let mut again = Vec::new();
         kept.encode(&mut again);
         assert_eq!(again, bytes);
@@ -380,18 +406,18 @@ mod tests {
         assert_eq!(position, 2);
         add(&mut recent, version(1).id, &base, &version(2));
         let added = recent.added().expect("known").to_vec();
-        let mut kept = RecentVersions::kept(bytes.clone(), added.clone());
+        let mut kept = kept_as(&bytes, &added);
         kept.open();
         assert_eq!(kept.chains, recent.chains);
         let mut whole = Vec::new();
-        RecentVersions::kept(bytes.clone(), added.clone()).encode(&mut whole);
-        let mut once = RecentVersions::kept(whole, Vec::new());
+        kept_as(&bytes, &added).encode(&mut whole);
+        let mut once = kept_as(&whole, &[]);
         once.open();
         assert_eq!(once.chains, recent.chains);
-        let mut cut = RecentVersions::kept(bytes.clone(), added[..added.len() - 1].to_vec());
+        let mut cut = kept_as(&bytes, &added[..added.len() - 1]);
         cut.open();
         assert_eq!((cut.chains.len(), cut.added()), (0, None), "all or nothing");
-        let mut elsewhere = RecentVersions::kept(vec![0], added);
+        let mut elsewhere = kept_as(&[0], &added);
         elsewhere.open();
         assert_eq!(elsewhere.chains.len(), 0, "a difference to what is not kept");
     }

@@ -1,6 +1,5 @@
 //! The bytes of a state: `schema/store.md`, "states/".
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,16 +9,20 @@ use crate::decode::{DecodeResult, Decoder, push_varint};
 use crate::file_header::{self, FileKind, Header};
 use crate::id::{ObjectId, StoreId};
 use crate::snapshot::{Entry, is_valid_target};
+use crate::storage::ReadFile;
 use crate::store::RecentVersions;
 use crate::tracked_path::{SortedPaths, TrackedPath};
 
 /// What every state begins with.
-const FILE: FileKind = FileKind { word: "tree state", magic: *b"RUNSNAPT", version: 3 };
+const FILE: FileKind = FileKind { word: "tree state", magic: *b"RUNSNAPT", version: 4 };
 /// A longer file is no state.
-pub(super) const MAX_BYTES: u64 = 1 << 30;
+const MAX_BYTES: u64 = 1 << 30;
 const CHECKSUM_BYTES: usize = 8;
-/// Where the length of the whole state stands, that of what was noted later aside.
-const LENGTH_AT: usize = file_header::BYTES;
+/// Where two lengths stand: of the whole state, what was noted later aside, and of its first part, the recent versions
+/// aside.
+const LENGTHS_AT: usize = file_header::BYTES;
+/// The header and the lengths.
+const HEAD_BYTES: usize = LENGTHS_AT + 8;
 /// What stands before what was noted later: its length and its checksum.
 const NOTE_HEAD_BYTES: usize = 4 + CHECKSUM_BYTES;
 
@@ -36,7 +39,7 @@ const WARNED: u8 = 0x20;
 /// Encodes the whole state.
 pub(super) fn encode(state: &mut TreeState, store: StoreId) -> Vec<u8> {
     let mut out = FILE.encode(store).to_vec();
-    out.extend([0; 4]);
+    out.extend([0; HEAD_BYTES - LENGTHS_AT]);
     out.extend(state.generation.to_le_bytes());
     out.extend(state.snapshot.0);
     push_packs(&mut out, &state.packs);
@@ -68,13 +71,18 @@ pub(super) fn encode(state: &mut TreeState, store: StoreId) -> Vec<u8> {
         push_bytes(&mut out, &serde_json::to_vec(&structure.left_out).unwrap_or_default());
         push_texts(&mut out, &structure.warnings);
     }
-    state.recent.encode(&mut out);
-    let bytes = u32::try_from(out.len() + CHECKSUM_BYTES).unwrap_or(u32::MAX);
-    if let Some(length) = out.get_mut(LENGTH_AT..LENGTH_AT + 4) {
-        length.copy_from_slice(&bytes.to_le_bytes());
+    let mut recent = Vec::new();
+    state.recent.encode(&mut recent);
+    let first = out.len() + CHECKSUM_BYTES;
+    let whole = first + recent.len() + CHECKSUM_BYTES;
+    let lengths = [whole, first].map(|length| u32::try_from(length).unwrap_or(u32::MAX));
+    if let Some(field) = out.get_mut(LENGTHS_AT..HEAD_BYTES) {
+        field.copy_from_slice(&lengths.map(u32::to_le_bytes).concat());
     }
     let checksum = checksum(&out);
     out.extend(checksum);
+    out.extend_from_slice(&recent);
+    out.extend(next_checksum(checksum, &recent));
     out
 }
 
@@ -109,7 +117,7 @@ pub(super) fn encode_note(state: &TreeState, kept: &Kept) -> Option<Vec<u8>> {
     out.extend_from_slice(state.recent.added()?);
     let body = out.get(NOTE_HEAD_BYTES..)?;
     let length = u32::try_from(body.len()).ok()?;
-    let check = note_checksum(kept.check, body);
+    let check = next_checksum(kept.check, body);
     let head = [&length.to_le_bytes()[..], &check].concat();
     out.get_mut(..NOTE_HEAD_BYTES)?.copy_from_slice(&head);
     Some(out)
@@ -124,33 +132,55 @@ pub(super) fn last_checksum(bytes: &[u8], is_note: bool) -> [u8; CHECKSUM_BYTES]
     check.and_then(|check| check.try_into().ok()).unwrap_or_default()
 }
 
-pub(super) fn decode(mut bytes: Vec<u8>, store: StoreId) -> DecodeResult<TreeState> {
-    let (mut state, recent, added) = decode_all_but_recent(&bytes, store)?;
-    // Mostly nobody wants them: no copy is made.
-    bytes.truncate(recent.end);
-    bytes.drain(..recent.start);
-    bytes.shrink_to_fit();
-    state.recent = RecentVersions::kept(bytes, added);
-    Ok(state)
-}
-
-/// Decodes a state; of the recent versions, where they stand, and what was added to them.
-fn decode_all_but_recent(bytes: &[u8], store: StoreId) -> DecodeResult<(TreeState, Range<usize>, Vec<u8>)> {
-    match FILE.decode(bytes)? {
+/// Reads a state. The recent versions are left in the file until somebody wants them: mostly nobody does.
+pub(super) fn decode(file: Box<dyn ReadFile>, store: StoreId) -> DecodeResult<TreeState> {
+    let read = |from: usize, to: usize| {
+        let length = to.checked_sub(from).ok_or("lengths that do not fit")?;
+        let bytes = file.read_range(from as u64, length).map_err(|e| e.to_string())?;
+        if bytes.len() == length { Ok(bytes) } else { Err("cut short".to_owned()) }
+    };
+    let end = file.length().ok().filter(|length| *length <= MAX_BYTES).ok_or("of no length that a state has")? as usize;
+    let head = read(0, HEAD_BYTES)?;
+    match FILE.decode(&head)? {
         Header::Known(found) if found == store => {}
         _ => return Err("of another store or version".into()),
     }
-    let length = Decoder::new(bytes.get(LENGTH_AT..).unwrap_or_default()).u32()? as usize;
-    let (whole, mut notes) = bytes.split_at_checked(length).ok_or("cut short")?;
-    let split = whole.len().checked_sub(CHECKSUM_BYTES).and_then(|end| whole.split_at_checked(end));
-    let (said, check) = split.ok_or("cut short")?;
-    if check != checksum(said) {
+    let mut lengths = Decoder::new(head.get(LENGTHS_AT..).unwrap_or_default());
+    let (whole, first) = (lengths.u32()? as usize, lengths.u32()? as usize);
+    // Before the checksums.
+    let recent_end = whole.checked_sub(CHECKSUM_BYTES).filter(|recent_end| first <= *recent_end && whole <= end);
+    let (Some(recent_end), Some(said_bytes)) = (recent_end, first.checked_sub(CHECKSUM_BYTES)) else {
+        return Err("lengths that do not fit".into());
+    };
+    let bytes = read(0, first)?;
+    let (said, check) = bytes.split_at_checked(said_bytes).ok_or("cut short")?;
+    let first_check = checksum(said);
+    if check != first_check {
         return Err("its checksum does not match".into());
     }
-    let mut kept = Kept::new(bytes.len() as u64, length as u64, last_checksum(whole, false));
+    let later = read(recent_end, end)?;
+    let (recent_check, notes) = later.split_first_chunk::<CHECKSUM_BYTES>().ok_or("cut short")?;
+    let mut kept = Kept::new(end as u64, whole as u64, *recent_check);
+    let (known_notes, is_all_known) = known_notes(notes, &mut kept);
+    let (mut state, added) = decode_whole(said, &known_notes)?;
+    if is_all_known {
+        kept.packs.clone_from(&state.packs);
+        state.kept = Some(kept);
+    }
+    let recent_check = *recent_check;
+    let recent = move || {
+        let bytes = file.read_range(first as u64, recent_end.checked_sub(first)?).ok()?;
+        (next_checksum(first_check, &bytes) == recent_check).then_some(bytes)
+    };
+    state.recent = RecentVersions::kept(recent, added);
+    Ok(state)
+}
+
+/// The notes that were noted after this state, and whether that is all of them.
+fn known_notes<'n>(mut notes: &'n [u8], kept: &mut Kept) -> (Vec<&'n [u8]>, bool) {
     // Of two captures that note something after the same state, the second has not seen what the first notes.
     let mut is_all_known = true;
-    let mut known_notes = Vec::new();
+    let mut known = Vec::new();
     while !notes.is_empty() {
         let mut decoder = Decoder::new(notes);
         let found = decoder.u32().and_then(|length| Ok((decoder.array()?, decoder.take(length as usize)?)));
@@ -159,24 +189,19 @@ fn decode_all_but_recent(bytes: &[u8], store: StoreId) -> DecodeResult<(TreeStat
             break;
         };
         notes = decoder.rest();
-        if check == note_checksum(kept.check, body) {
+        if check == next_checksum(kept.check, body) {
             kept.check = check;
-            known_notes.push(body);
+            known.push(body);
         } else {
             is_all_known = false;
         }
     }
-    let (mut state, recent, added) = decode_whole(said, &known_notes)?;
-    if is_all_known {
-        kept.packs.clone_from(&state.packs);
-        state.kept = Some(kept);
-    }
-    Ok((state, said.len() - recent.len()..said.len(), added))
+    (known, is_all_known)
 }
 
-/// Decodes a state, and then what was noted after it; the recent versions are left.
-fn decode_whole<'s>(said: &'s [u8], notes: &[&[u8]]) -> DecodeResult<(TreeState, &'s [u8], Vec<u8>)> {
-    let mut decoder = Decoder::new(said.get(LENGTH_AT + 4..).unwrap_or_default());
+/// Decodes a state but for the recent versions, and then what was noted after it; what was added to those is left.
+fn decode_whole(said: &[u8], notes: &[&[u8]]) -> DecodeResult<(TreeState, Vec<u8>)> {
+    let mut decoder = Decoder::new(said.get(HEAD_BYTES..).unwrap_or_default());
     let (generation, snapshot) = (decoder.u64()?, ObjectId(decoder.array()?));
     let packs = read_packs(&mut decoder)?;
     let paths = read_paths(&mut decoder)?;
@@ -191,7 +216,7 @@ fn decode_whole<'s>(said: &'s [u8], notes: &[&[u8]]) -> DecodeResult<(TreeState,
         0 => None,
         _ => Some(decode_structure(&mut decoder)?),
     };
-    let recent = decoder.rest();
+    decoder.finish()?;
     if !packs.is_sorted() {
         return Err("not in order".into());
     }
@@ -209,7 +234,7 @@ fn decode_whole<'s>(said: &'s [u8], notes: &[&[u8]]) -> DecodeResult<(TreeState,
     for note in notes {
         added.extend_from_slice(apply_note(&mut state, note)?);
     }
-    Ok((state, recent, added))
+    Ok((state, added))
 }
 
 /// Brings a state up to what was noted after it; what was added to the recent versions is left.
@@ -326,8 +351,8 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     ObjectId::of(bytes).key().to_be_bytes()
 }
 
-/// The checksum of a note, by which it also says after what it was noted.
-fn note_checksum(before: [u8; CHECKSUM_BYTES], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
+/// The checksum of what stands behind something else, by which it also says behind what.
+fn next_checksum(before: [u8; CHECKSUM_BYTES], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
     checksum(&[&before, body].concat())
 }
 
@@ -441,13 +466,25 @@ mod tests {
                 left_out: vec![LeftOut { path: path("pipe"), reason: LeftOutReason::SpecialFile, detail: None }],
                 warnings: vec!["Ignore rules: odd".into()],
             }),
-            recent: RecentVersions::kept(vec![0], Vec::new()),
+            recent: RecentVersions::kept(|| Some(vec![0]), Vec::new()),
             kept: None,
         }
     }
 
+    struct InMemory(Vec<u8>);
+
+    impl ReadFile for InMemory {
+        fn read_range(&self, offset: u64, bytes: usize) -> crate::error::Result<Vec<u8>> {
+            Ok(self.0.iter().skip(offset as usize).take(bytes).copied().collect())
+        }
+
+        fn length(&self) -> crate::error::Result<u64> {
+            Ok(self.0.len() as u64)
+        }
+    }
+
     fn decode(bytes: &[u8], store: StoreId) -> DecodeResult<TreeState> {
-        super::decode(bytes.to_vec(), store)
+        super::decode(Box::new(InMemory(bytes.to_vec())), store)
     }
 
     /// As it is kept, without a note on that.
@@ -489,10 +526,19 @@ mod tests {
     fn a_flipped_bit_or_a_cut_makes_it_no_state() {
         let store = StoreId([1; 16]);
         let bytes = encode(&mut state(), store);
+        // The recent versions, of which here there is the number alone, and their checksum.
+        let recent = bytes.len() - CHECKSUM_BYTES - 1;
         for place in 0..bytes.len() {
             let mut flipped = bytes.clone();
             flipped[place] ^= 0x10;
-            assert!(decode(&flipped, store).is_err(), "byte {place}");
+            match decode(&flipped, store) {
+                Ok(mut found) => {
+                    assert!(place >= recent, "byte {place}");
+                    found.recent.open();
+                    assert_eq!(found.recent, RecentVersions::default(), "byte {place}");
+                }
+                Err(_) => assert!(place < recent, "byte {place}"),
+            }
             assert!(decode(&bytes[..place], store).is_err(), "cut at {place}");
         }
     }
@@ -548,10 +594,12 @@ mod tests {
         fn anything_else_is_refused(body in proptest::collection::vec(any::<u8>(), 0..300)) {
             let store = StoreId([1; 16]);
             let mut bytes = FILE.encode(store).to_vec();
-            bytes.extend((body.len() as u32 + 44).to_le_bytes());
+            let first = (HEAD_BYTES + body.len() + CHECKSUM_BYTES) as u32;
+            bytes.extend([first + CHECKSUM_BYTES as u32, first].map(u32::to_le_bytes).concat());
             bytes.extend(&body);
             let check = checksum(&bytes);
             bytes.extend(check);
+            bytes.extend(next_checksum(check, &[]));
             let _ = decode(&bytes, store);
             let _ = apply_note(&mut state(), &body);
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::stamp::{Below, Horizon, Kind};
-use super::{Condition, FileState, Structure, Summary, TreeState, format};
+use super::{Condition, FileState, Structure, Summary, TreeState};
 use crate::id::ObjectId;
 use crate::store::Store;
 use crate::tracked_files::walk::{IGNORE_FILES, MANIFEST_PATH, is_never_tracked};
@@ -57,8 +57,7 @@ impl TreeState {
 
     /// Reads the state that is kept under a path and looks at the tree; does something else meanwhile.
     pub fn load_and_look<T>(store: &Store, path: &str, root: &Path, other: impl FnOnce() -> T) -> (Option<Looked>, T) {
-        let bytes = store.storage().read(path, format::MAX_BYTES).unwrap_or_default();
-        let state = format::decode(bytes, store.config().store).ok();
+        let state = Self::load(store, path);
         // Of a moment before the first look.
         let files = state.as_ref().map(|state| Files::of(state, root, Horizon::now(root)));
         let given = other();

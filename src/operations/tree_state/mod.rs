@@ -22,7 +22,7 @@ use crate::error::Result;
 use crate::id::ObjectId;
 use crate::run_record::LeftOut;
 use crate::snapshot::{EncodedTree, Entry, Node, encode_tree};
-use crate::storage::write_whole;
+use crate::storage::{open_file, write_whole};
 use crate::store::{MergedPacks, RecentVersions, STATES, Store, Writer};
 use crate::tracked_files::Selection;
 use crate::tracked_files::walk::IGNORE_FILES;
@@ -154,8 +154,8 @@ pub fn packs_now(store: &Store) -> Result<Vec<u64>> {
 impl TreeState {
     /// Reads the state that is kept under a path; a missing or damaged one is none.
     pub fn load(store: &Store, path: &str) -> Option<Self> {
-        let bytes = store.storage().read(path, format::MAX_BYTES).ok()?;
-        format::decode(bytes, store.config().store).ok()
+        let file = open_file(store.storage(), path).ok()?;
+        format::decode(file, store.config().store).ok()
     }
 
     /// Keeps the state under a path. It is a cache: nothing is flushed.
