@@ -14,6 +14,7 @@ use crate::pack::compression::COMPACT_LEVEL;
 use crate::pack::format::{ObjectKind, Prefix};
 use crate::progress::Progress;
 use crate::storage::Lock;
+use crate::store::name_filters::left_behind;
 use crate::store::slot::{FOLDER, TEMPORARY};
 use crate::store::{
     CompactionOptions, Maintenance, MergeExtent, Place, Reached, SETTLED_TIER, STATES, Store, list_packs,
@@ -220,9 +221,11 @@ fn compact(
     Ok(())
 }
 
-/// Removes what captures that were killed have left in states/. One that lives only loses what it would have kept there.
+/// Removes what captures that were killed have left in states/, and what is of segments that are gone. A capture that lives
+/// only loses what it would have kept there.
 fn sweep_states(store: &Store, dry_run: bool, collected: &mut Collected) -> Result<()> {
-    for file in store.storage().list(STATES)?.into_iter().filter(|file| file.name.ends_with(".tmp")) {
+    let states = store.storage().list(STATES)?.into_iter().filter(|file| file.name.ends_with(".tmp"));
+    for file in states.chain(left_behind(&**store.storage())?) {
         if !dry_run {
             match store.storage().remove(&format!("{STATES}/{}", file.name)) {
                 Err(error) if error.is_not_found() => continue,

@@ -38,6 +38,11 @@ impl NameHash {
         self.group(bytes / GROUP_BYTES as u64) * GROUP_BYTES as u64
     }
 
+    /// In which of so many parts of a filter the group of the name is. It is the same part of each filter.
+    pub fn slice(self, slices: u64) -> u64 {
+        self.group(slices)
+    }
+
     /// Whether the name may be among those of a filter, by its group.
     pub fn may_be_in(self, group: &[u8]) -> bool {
         let words = group.chunks_exact(4);

@@ -16,7 +16,7 @@ use crate::file_header::{self, FileKind};
 use crate::id::RunId;
 
 pub use block::{Chunk, ColumnEntry, EncodedBlock, MORE, encode as encode_block};
-pub use bloom::NameHash;
+pub use bloom::{GROUP_BYTES as NAME_GROUP_BYTES, NameHash};
 pub use column::{Column, Kind, Statistics};
 pub use reader::{Block, Segment};
 pub use row::{Class, Fields, Part, Row, fields_of};

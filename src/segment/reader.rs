@@ -97,9 +97,15 @@ impl Segment {
         if block.filter_bytes == 0 {
             return Ok(false);
         }
-        let filter = block.offset + block.directory.offset - block.filter_bytes;
-        let at = filter + name.place(block.filter_bytes);
+        let at = filter_offset(block) + name.place(block.filter_bytes);
         Ok(name.may_be_in(&self.file.read_range(at, bloom::GROUP_BYTES)?))
+    }
+
+    /// The filter of a block's names.
+    pub fn name_filter(&self, block: &BlockSummary) -> Result<Vec<u8>> {
+        // Shorter than the block, of which the table has said that it is in the file.
+        let bytes = block.filter_bytes.min(self.bytes) as usize;
+        self.file.read_range(filter_offset(block), bytes)
     }
 
     /// The bytes of a block as they are, checked, to be copied into another segment.
@@ -111,6 +117,11 @@ impl Segment {
         }
         Ok(EncodedBlock { bytes, summary: summary.clone() })
     }
+}
+
+/// Where in the segment the filter of a block's names begins.
+fn filter_offset(block: &BlockSummary) -> u64 {
+    block.offset + block.directory.offset - block.filter_bytes
 }
 
 struct InMemory(Vec<u8>);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::run_files::{JournalFile, RunFiles};
-use super::run_index::has_name;
 use super::slot::{JOURNAL_ENDING, JOURNALS, notes};
 use super::{STATES, Store};
 use crate::decode::{DecodeResult, Decoder, push_varint};
@@ -160,7 +159,7 @@ impl Store {
                     unread.push((number, file.bytes - from, tail));
                 }
             }
-            is_taken |= files.segments.iter().any(|segment| has_name(segment, name));
+            is_taken |= files.segments.iter().any(|segment| self.has_name(segment, name));
             Ok((is_taken, unread))
         })?;
         let unread_bytes = unread.iter().map(|(_, bytes, _)| bytes).sum::<u64>();

@@ -10,6 +10,7 @@ mod maintenance;
 mod merge_packs;
 mod merge_runs;
 mod merge_sweep;
+pub mod name_filters;
 mod objects;
 mod pack_keys;
 mod reachable;

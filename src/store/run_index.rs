@@ -13,7 +13,7 @@ use crate::id::{ObjectId, RunId};
 use crate::index::{IndexedFile, JournalTail, NewRun};
 use crate::journal::{self, HEADER_BYTES, Item, decode_record};
 use crate::run_record::RunRecord;
-use crate::segment::{Block, Class, NameHash, Segment};
+use crate::segment::{Class, Segment};
 
 /// Unindexed journal bytes from which the index is brought up to date.
 pub(super) const TAIL_BACKLOG_BYTES: u64 = 64 << 10;
@@ -157,27 +157,6 @@ fn segment_tail(segment: &Arc<Segment>) -> JournalTail {
     });
     let newest = newest.collect();
     JournalTail { name: segment.name.clone(), from: 0, bytes: segment.bytes, runs: Vec::new(), newest }
-}
-
-/// Whether a segment has a run of that name, forgotten or not. One whose names are damaged may have it.
-pub(super) fn has_name(segment: &Arc<Segment>, name: &str) -> bool {
-    let hash = NameHash::of(name);
-    let mut blocks = segment.blocks.iter().enumerate();
-    blocks.any(|(number, summary)| match segment.may_have_name(summary, hash) {
-        Ok(false) => false,
-        // A name must not come to mean other code: what cannot be read counts as taken.
-        _ => segment.block(number).map_or(true, |block| has_name_in(&block, name)),
-    })
-}
-
-fn has_name_in(block: &Block, name: &str) -> bool {
-    let paths: [&[&str]; 2] = [&["start", "name"], &["forgotten", "name"]];
-    let mut columns = paths.into_iter().flat_map(|path| block.columns_at(path));
-    let is_in = columns.any(|number| match block.column(number) {
-        Ok(column) => column.has_text(name, block.summary.rows),
-        Err(_) => true,
-    });
-    is_in || block.rows_with_more().any(|row| row.name() == Some(name))
 }
 
 /// The newest run of each project in a segment, or of one project.
