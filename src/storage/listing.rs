@@ -33,7 +33,8 @@ pub fn files_in(folder: &Path) -> io::Result<Vec<StoredFile>> {
         if let (FileType::RegularFile, Some(name)) = (FileType::from_raw_mode(stat.st_mode), name) {
             // The types of these fields differ between systems.
             #[allow(clippy::unnecessary_cast)]
-            let times = [stat.st_ctime as i64, stat.st_ctime_nsec as i64, stat.st_mtime as i64, stat.st_mtime_nsec as i64];
+            let times =
+                [stat.st_ctime as i64, stat.st_ctime_nsec as i64, stat.st_mtime as i64, stat.st_mtime_nsec as i64];
             #[allow(clippy::unnecessary_cast)]
             files.push(stored(name, stat.st_size as u64, times, stat.st_ino as u64));
         }

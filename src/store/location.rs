@@ -92,7 +92,11 @@ mod tests {
             let path = root.join(name);
             let expected = path.canonicalize().expect("there");
             for resolved in ["a/b", "a/b/c/e", "d/b/link", ""] {
-                assert_eq!(resolved_beside(&path, &root.join(resolved)).ok().as_ref(), Some(&expected), "{name} {resolved}");
+                assert_eq!(
+                    resolved_beside(&path, &root.join(resolved)).ok().as_ref(),
+                    Some(&expected),
+                    "{name} {resolved}"
+                );
             }
         }
         assert!(resolved_beside(&root.join("a/none"), &root).is_err());

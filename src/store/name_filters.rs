@@ -167,8 +167,7 @@ impl<'s> Together<'s> {
 
 /// The filters that are kept of segments that are gone.
 pub fn left_behind(storage: &dyn Storage) -> Result<Vec<StoredFile>> {
-    let kept: Vec<StoredFile> =
-        storage.list(STATES)?.into_iter().filter(|file| file.name.ends_with(ENDING)).collect();
+    let kept: Vec<StoredFile> = storage.list(STATES)?.into_iter().filter(|file| file.name.ends_with(ENDING)).collect();
     if kept.is_empty() {
         return Ok(kept);
     }

@@ -500,7 +500,8 @@ mod tests {
         changed.snapshot = ObjectId::of(b"another");
         changed.packs = vec![1, 5, u64::MAX];
         Arc::make_mut(&mut changed.files)[1].stamp = Some(77);
-        Arc::make_mut(&mut changed.files)[1].taken = Taken::Entry(Entry::File { id: changed.snapshot, bytes: 3, executable: true });
+        Arc::make_mut(&mut changed.files)[1].taken =
+            Taken::Entry(Entry::File { id: changed.snapshot, bytes: 3, executable: true });
         Arc::make_mut(&mut changed.files)[4].warnings.clear();
         changed.trees[1].1 = ObjectId::of(b"new");
         changed.structure.as_mut().expect("there").folders[1].stamp = Some(8);
