@@ -51,9 +51,19 @@ impl NameHash {
     }
 }
 
+/// The groups of a filter of so many names.
+fn groups(names: usize) -> usize {
+    names.saturating_mul(BITS_PER_NAME).div_ceil(8 * GROUP_BYTES)
+}
+
+/// The length of the filter of so many names. None has ever been longer.
+pub fn longest(names: usize) -> u64 {
+    (groups(names) * GROUP_BYTES) as u64
+}
+
 /// Makes the filter of some names; empty for none.
 pub fn make<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> Vec<u8> {
-    let groups = (names.len() * BITS_PER_NAME).div_ceil(8 * GROUP_BYTES);
+    let groups = groups(names.len());
     let mut words = vec![[0u32; 8]; groups];
     for name in names {
         let hash = NameHash::of(name);
@@ -80,6 +90,7 @@ mod tests {
         let names: Vec<String> = (0..5000).map(|n| format!("run-{n}")).collect();
         let filter = make(names.iter().map(String::as_str));
         assert!(filter.len() <= 5000 * BITS_PER_NAME / 8 + GROUP_BYTES);
+        assert_eq!(filter.len() as u64, longest(5000));
         assert!(names.iter().all(|name| asks(&filter, name)));
         let wrong = (0..10_000).filter(|n| asks(&filter, &format!("other-{n}"))).count();
         assert!(wrong < 30, "{wrong} of 10,000");

@@ -2,7 +2,7 @@
 
 use super::block::Chunk;
 use super::row::Class;
-use super::{BlockSummary, HEADER_BYTES, MAX_BLOCK_ROWS};
+use super::{BlockSummary, HEADER_BYTES, MAX_BLOCK_ROWS, bloom};
 use crate::decode::{DecodeResult, Decoder, push_varint};
 use crate::file_footer::{self, FileEnd, Footer};
 use crate::id::RunId;
@@ -140,6 +140,9 @@ fn decode_block(decoder: &mut Decoder<'_>, offset: u64) -> DecodeResult<BlockSum
     let start = bytes.checked_sub(directory.stored_bytes as u64).ok_or("a directory longer than its block")?;
     if rows == 0 || rows > MAX_BLOCK_ROWS || first > last || ids.raw_bytes > 32 + 16 * rows {
         return Err("a block of impossible size".into());
+    }
+    if filter_bytes > bloom::longest(rows) {
+        return Err("a filter of more names than rows".into());
     }
     if filter_bytes % 32 != 0 || filter_bytes.saturating_add(ids.stored_bytes as u64) > start {
         return Err("a block shorter than its parts".into());

@@ -1,7 +1,5 @@
 //! What a local folder holds, and what tells a file from what it was.
 
-#[cfg(unix)]
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -12,6 +10,7 @@ use crate::id::ObjectId;
 /// The regular files in a folder, in no order. One that vanishes while it is listed was never there for this reader.
 #[cfg(target_os = "linux")]
 pub fn files_in(folder: &Path) -> io::Result<Vec<StoredFile>> {
+    use std::ffi::OsStr;
     use std::mem::MaybeUninit;
     use std::os::unix::ffi::OsStrExt;
 

@@ -32,6 +32,11 @@ impl LocalStorage {
         options.open(&path).map(|file| (file, path.clone())).map_err(|e| Error::io(action, path, e))
     }
 
+    fn open_to_read(&self, path: &str) -> Result<(File, PathBuf)> {
+        let path = self.path(path);
+        open_to_read(&path).map(|file| (file, path.clone())).map_err(|e| Error::io("read", path, e))
+    }
+
     fn share(&self, file: &File) {
         #[cfg(unix)]
         if let Some(mode) = self.shared_mode {
@@ -44,17 +49,22 @@ impl LocalStorage {
     }
 }
 
-/// How a file is opened to be read.
-fn reading() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        // A pipe would be waited for.
-        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+/// Opens a file to read it. A pipe is not waited for: it cannot be read at an offset.
+#[cfg(unix)]
+fn open_to_read(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let without_wait = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    match File::options().read(true).custom_flags(without_wait).open(path) {
+        // A server has the file for itself, and gives it up to who waits.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => File::open(path),
+        other => other,
     }
-    options
+}
+
+/// Opens a file to read it.
+#[cfg(not(unix))]
+fn open_to_read(path: &Path) -> io::Result<File> {
+    File::open(path)
 }
 
 #[cfg(unix)]
@@ -204,7 +214,7 @@ impl Storage for LocalStorage {
     }
 
     fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>> {
-        let (file, path) = self.open_local(path, &mut reading(), "read")?;
+        let (file, path) = self.open_to_read(path)?;
         let metadata = file.metadata().map_err(|e| Error::io("read", &path, e))?;
         // A device would be read for ever.
         if !metadata.is_file() {
@@ -219,12 +229,12 @@ impl Storage for LocalStorage {
     }
 
     fn read_range(&self, path: &str, offset: u64, bytes: usize) -> Result<Vec<u8>> {
-        let (file, path) = self.open_local(path, &mut reading(), "read")?;
+        let (file, path) = self.open_to_read(path)?;
         read_range(&file, &path, offset, bytes)
     }
 
     fn open(&self, path: &str) -> Result<Option<Box<dyn ReadFile>>> {
-        let (file, path) = self.open_local(path, &mut reading(), "read")?;
+        let (file, path) = self.open_to_read(path)?;
         Ok(Some(Box::new(LocalFile { file, path })))
     }
 

@@ -192,10 +192,11 @@ impl Store {
             if notes.get(&tail.journal).is_some_and(|flushed| *flushed < tail.end) {
                 continue;
             }
-            let (read, keys) = kept.0.entry(number).or_default();
-            if *read > tail.from {
+            // Between these there would be names that are in no list, should the segment that has them be lost.
+            if kept.0.get(&number).map_or(0, |(read, _)| *read) != tail.from {
                 continue;
             }
+            let (read, keys) = kept.0.entry(number).or_default();
             *read = tail.end;
             keys.extend(tail.keys);
         }

@@ -36,8 +36,11 @@ pub fn looks_like_store(folder: &Path) -> bool {
 
 /// The resolved path of a folder, given another path that is resolved: where they go the same way, nobody has to look.
 pub fn resolved_beside(folder: &Path, resolved: &Path) -> std::io::Result<PathBuf> {
-    // Behind a link `..` leads elsewhere, and Windows has a form of its own for what is resolved.
-    if cfg!(not(unix)) || !folder.is_absolute() || folder.components().any(|part| part == Component::ParentDir) {
+    // Behind a link `..` leads elsewhere. Windows has a form of its own for what is resolved, and elsewhere `A` may be `a`.
+    if cfg!(not(target_os = "linux"))
+        || !folder.is_absolute()
+        || folder.components().any(|part| part == Component::ParentDir)
+    {
         return folder.canonicalize();
     }
     let mut path = PathBuf::new();
