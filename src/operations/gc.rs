@@ -17,7 +17,7 @@ use crate::storage::Lock;
 use crate::store::name_filters::left_behind;
 use crate::store::slot::{FOLDER, TEMPORARY};
 use crate::store::{
-    CompactionOptions, Maintenance, MergeExtent, Place, Reached, SETTLED_TIER, STATES, Store, list_packs,
+    CompactionOptions, Maintenance, MergeExtent, NAMES_PATH, Place, Reached, SETTLED_TIER, STATES, Store, list_packs,
 };
 
 /// A compacted pack is compacted again once packs with a quarter of its content have gathered beside it, or once a fifth
@@ -76,6 +76,8 @@ pub fn gc(store: &Store, options: GcOptions, progress: &dyn Progress) -> Result<
     // Records first: what all runs need is then told by the columns of a segment rather than by every record in memory.
     let runs = store.merge_runs(MergeExtent::Full)?;
     collected.merged_journals = runs.journals + runs.segments;
+    // What it lists is in segments now. Of a journal that is still written to, the names are read once more.
+    let _ = store.storage().remove(NAMES_PATH);
     store.catalog().refresh()?;
     if let Some(plan) = plan(store, &mut collected)? {
         compact(store, &maintenance, &plan, options, &mut collected, progress)?;

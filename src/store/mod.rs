@@ -38,7 +38,7 @@ pub use catalog::{Catalog, INDEX_PATH, PACK_ENDING, PACKS, Place, list_packs};
 pub use compaction::{Compacted, CompactionOptions};
 pub use config::{CONFIG_PATH, Config, Features};
 pub use files::{Files, OUTSIDE_FOLDER};
-pub use known_names::KnownNames;
+pub use known_names::{KnownNames, NAMES_PATH};
 pub use maintenance::{CONDEMNED_PATH, Maintenance, Swept};
 pub use merge_packs::{MergedPacks, SETTLED_TIER};
 pub use merge_runs::{MergeExtent, MergedRuns};

@@ -246,6 +246,9 @@ fn names_are_noted_where_the_next_capture_finds_them() {
     }
     assert!(!lengths.is_sorted(), "{lengths:?}");
     all_are_taken();
+    gc(&store, GcOptions { dry_run: false, patience: Duration::from_secs(10) }, &()).expect("collected");
+    assert!(!names.exists(), "there are no journals any more");
+    all_are_taken();
 }
 
 #[test]
