@@ -1,9 +1,9 @@
 //! Looks at a tree by stats, in order to tell what has changed since a state of it was seen.
 
-use std::collections::HashSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use super::stamp::{Below, Horizon, Kind};
 use super::{Condition, FileState, Structure, Summary, TreeState};
@@ -14,8 +14,8 @@ use crate::tracked_path::{TrackedPath, name_bytes};
 
 /// From this many files on another thread helps. To start one takes as long as some dozen looks.
 const HELPED_FILES: usize = 128;
-/// So many files are looked at in a row by one of the two.
-const FILES_AT_ONCE: usize = 16;
+/// So many files are looked at in a row by one of the two. Those that the other has not finished are looked at again.
+const FILES_AT_ONCE: usize = 4;
 /// The helping thread's stack: a look takes little of it.
 const HELPER_STACK_BYTES: usize = 128 << 10;
 
@@ -108,9 +108,16 @@ struct Files {
     files: Arc<Vec<FileState>>,
     /// The first file that nobody has taken yet.
     next: AtomicUsize,
-    /// What the thread that helps has finished: where each piece begins, and the places in it that have to be read.
-    found: Mutex<Vec<(usize, Vec<usize>)>>,
+    /// For each file one of the three below.
+    seen: Vec<AtomicU8>,
 }
+
+/// Nobody has looked at it.
+const UNSEEN: u8 = 0;
+/// It is as it was.
+const SAME: u8 = 1;
+/// It has to be read.
+const CHANGED: u8 = 2;
 
 impl Files {
     /// Those of a state. From now on another thread may be looking at them.
@@ -122,10 +129,7 @@ impl Files {
             let _ = std::thread::Builder::new().stack_size(HELPER_STACK_BYTES).spawn(move || {
                 // Where the root cannot be opened, the other cannot open it either, and says so.
                 let Ok(below) = Below::open(&helped.root) else { return };
-                while let Some(first) = helped.take() {
-                    let changed = helped.look_at(first, &below);
-                    helped.found.lock().unwrap_or_else(PoisonError::into_inner).push((first, changed));
-                }
+                helped.look_at_all(&below);
             });
         }
         files
@@ -133,7 +137,8 @@ impl Files {
 
     fn unhelped(state: &TreeState, root: &Path, horizon: Horizon) -> Self {
         let files = Arc::clone(&state.files);
-        Self { root: root.to_owned(), horizon, files, next: AtomicUsize::new(0), found: Mutex::default() }
+        let seen = files.iter().map(|_| AtomicU8::new(UNSEEN)).collect();
+        Self { root: root.to_owned(), horizon, files, next: AtomicUsize::new(0), seen }
     }
 
     /// Looks at the folders, and at all files that nobody else has looked at.
@@ -142,16 +147,16 @@ impl Files {
         let Some(structure) = &state.structure else { return Seen::default() };
         let Ok(below) = Below::open(&self.root) else { return Seen::default() };
         let is_same = self.look_at_structure(structure, &below, &mut renewed);
-        let mut seen = Vec::new();
-        while let Some(first) = self.take() {
-            seen.push((first, self.look_at(first, &below)));
-        }
-        seen.append(&mut self.found.lock().unwrap_or_else(PoisonError::into_inner));
-        let is_seen: HashSet<usize> = seen.iter().map(|(first, _)| *first).collect();
-        let left = (0..self.files.len()).step_by(FILES_AT_ONCE).filter(|first| !is_seen.contains(first));
-        seen.extend(left.map(|first| (first, self.look_at(first, &below))));
-        let mut changed: Vec<usize> = seen.into_iter().flat_map(|(_, changed)| changed).collect();
-        changed.sort_unstable();
+        self.look_at_all(&below);
+        // What the other has taken and not finished is looked at here.
+        let is_changed = |(place, seen): (usize, &AtomicU8)| {
+            let seen = match seen.load(Ordering::Relaxed) {
+                UNSEEN => self.look_at(place, &below),
+                seen => seen,
+            };
+            (seen == CHANGED).then_some(place)
+        };
+        let changed = self.seen.iter().enumerate().filter_map(is_changed).collect();
         Seen { is_same, changed, renewed }
     }
 
@@ -177,19 +182,32 @@ impl Files {
             })
     }
 
-    /// Takes some files that nobody has taken; where they begin.
-    fn take(&self) -> Option<usize> {
-        Some(self.next.fetch_add(FILES_AT_ONCE, Ordering::Relaxed)).filter(|first| *first < self.files.len())
+    /// Looks at all files that nobody else takes.
+    fn look_at_all(&self, below: &Below) {
+        while let Some(some) = self.take() {
+            for place in some {
+                self.look_at(place, below);
+            }
+        }
     }
 
-    /// Looks at some files; the places of those that have to be read.
-    fn look_at(&self, first: usize, below: &Below) -> Vec<usize> {
+    /// Takes some files that nobody has taken.
+    fn take(&self) -> Option<Range<usize>> {
+        let first = self.next.fetch_add(FILES_AT_ONCE, Ordering::Relaxed);
+        (first < self.files.len()).then(|| first..self.files.len().min(first + FILES_AT_ONCE))
+    }
+
+    /// Looks at a file, and notes what it has seen.
+    fn look_at(&self, place: usize, below: &Below) -> u8 {
         let is_same = |file: &FileState| {
             let look = || below.look(file.path.as_bytes(), self.horizon).map(|look| look.stamp);
             file.stamp.is_some() && look() == file.stamp
         };
-        let some = self.files.iter().enumerate().skip(first).take(FILES_AT_ONCE);
-        some.filter(|(_, file)| !is_same(file)).map(|(place, _)| place).collect()
+        let seen = if self.files.get(place).is_some_and(is_same) { SAME } else { CHANGED };
+        if let Some(note) = self.seen.get(place) {
+            note.store(seen, Ordering::Relaxed);
+        }
+        seen
     }
 }
 
@@ -269,15 +287,14 @@ mod tests {
         let names = hash_of_names(folder.path(), |_| ()).expect("lists");
         state.structure =
             Some(Structure { folders: vec![FolderState { path: None, stamp: None, names }], ..Structure::default() });
-        for number in [3, 40, 99] {
+        for number in [3, 5, 40, 99] {
             std::fs::write(folder.path().join(format!("{number:03}.py")), "edited").expect("written");
         }
-        let changed = TreeLook::Same(vec![3, 40, 99]);
+        let changed = TreeLook::Same(vec![3, 5, 40, 99]);
         let files = |state: &TreeState| Files::unhelped(state, folder.path(), horizon);
         let help = |files: &Files, pieces: usize| {
-            for first in (0..pieces).filter_map(|_| files.take()) {
-                let found = files.look_at(first, &below);
-                files.found.lock().expect("unharmed").push((first, found));
+            for place in (0..pieces).filter_map(|_| files.take()).flatten() {
+                files.look_at(place, &below);
             }
         };
         // All by the one, some by each, and all by the other.
@@ -290,7 +307,7 @@ mod tests {
         // What was taken and not finished is looked at again.
         let files = files(&state);
         help(&files, 1);
-        assert_eq!(files.take(), Some(FILES_AT_ONCE));
+        assert_eq!(files.take(), Some(FILES_AT_ONCE..2 * FILES_AT_ONCE));
         while files.take().is_some() {}
         let seen = files.look(&state);
         assert_eq!((state.note(seen), state.look(folder.path(), horizon)), (changed.clone(), changed));
