@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 /// The commit of the work tree that `folder` is in, as hexadecimal digits. Where it is known that there is nothing at a path,
 /// nobody looks.
 pub fn of_folder(folder: &Path, is_nothing: impl Fn(&Path) -> bool) -> Option<String> {
-    let markers = folder.ancestors().map(|ancestor| ancestor.join(".git"));
-    let marker = markers.into_iter().find(|path| !is_nothing(path) && path.exists())?;
+    let mut markers = folder.ancestors().map(|ancestor| ancestor.join(".git"));
+    let marker = markers.find(|path| !is_nothing(path) && path.exists())?;
     let git_dir = if marker.is_dir() { marker } else { linked(&marker)? };
     let head = read(&git_dir.join("HEAD"))?;
     let commit = match head.strip_prefix("ref: ") {

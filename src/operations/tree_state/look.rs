@@ -39,14 +39,6 @@ pub struct Looked {
     pub look: TreeLook,
 }
 
-impl Looked {
-    fn after(mut state: TreeState, look: impl FnOnce(&mut TreeState) -> TreeLook) -> Self {
-        let before = state.summary();
-        let look = look(&mut state);
-        Self { state, before, look }
-    }
-}
-
 impl TreeState {
     /// Looks at a tree by stats. Stamps of folders that list as before are brought up to date on the way.
     pub fn look(&mut self, root: &Path, horizon: Horizon) -> TreeLook {
@@ -61,11 +53,11 @@ impl TreeState {
         // Of a moment before the first look.
         let files = state.as_ref().map(|state| Files::of(state, root, Horizon::now(root)));
         let given = other();
-        let looked = state.zip(files).map(|(state, files)| {
-            Looked::after(state, |state| {
-                let seen = files.look(state);
-                state.note(seen)
-            })
+        let looked = state.zip(files).map(|(mut state, files)| {
+            let before = state.summary();
+            let seen = files.look(&state);
+            let look = state.note(seen);
+            Looked { state, before, look }
         });
         (looked, given)
     }
