@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod checksum;
 pub mod chunker;
 pub mod decode;
 pub mod dense_trees;

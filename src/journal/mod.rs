@@ -7,6 +7,7 @@
 mod payload;
 mod scan;
 
+use crate::checksum;
 use crate::error::{Error, Result};
 use crate::file_header::{self, FileKind};
 use crate::id::StoreId;
@@ -22,7 +23,7 @@ pub const HEADER_BYTES: usize = file_header::BYTES;
 /// The bytes before a record's payload: marker and length.
 pub const RECORD_HEAD_BYTES: usize = 8;
 /// The bytes after a record's payload: its checksum.
-pub const RECORD_TAIL_BYTES: usize = 8;
+pub const RECORD_TAIL_BYTES: usize = checksum::BYTES;
 /// The first bytes of every record.
 pub const MARKER: [u8; 4] = [0xf2, b'r', b'u', b'n'];
 /// A record's payload is never longer.
@@ -37,23 +38,12 @@ pub fn encode_header(store: StoreId) -> [u8; HEADER_BYTES] {
     FILE.encode(store)
 }
 
-/// The checksum of a record: the first eight bytes of BLAKE3 over marker, length and payload.
-fn checksum(head_and_payload: &[&[u8]]) -> [u8; RECORD_TAIL_BYTES] {
-    let mut hasher = blake3::Hasher::new();
-    for part in head_and_payload {
-        hasher.update(part);
-    }
-    let mut out = [0; RECORD_TAIL_BYTES];
-    out.copy_from_slice(hasher.finalize().as_bytes().first_chunk::<RECORD_TAIL_BYTES>().unwrap_or(&[0; 8]));
-    out
-}
-
 /// Frames one payload as a record.
 pub fn encode_framed(payload: &[u8]) -> Vec<u8> {
     let mut out = MARKER.to_vec();
     out.extend((payload.len() as u32).to_le_bytes());
     out.extend(payload);
-    out.extend(checksum(&[&out]));
+    out.extend(checksum::of(&out));
     out
 }
 

@@ -2,7 +2,8 @@
 
 use memchr::memmem;
 
-use super::{MARKER, MAX_PAYLOAD_BYTES, RECORD_HEAD_BYTES, RECORD_TAIL_BYTES, checksum};
+use super::{MARKER, MAX_PAYLOAD_BYTES, RECORD_HEAD_BYTES, RECORD_TAIL_BYTES};
+use crate::checksum;
 use crate::decode::Decoder;
 
 /// Longer damage is not searched for a flipped bit: each try hashes all of it.
@@ -57,7 +58,7 @@ fn parse(bytes: &[u8]) -> Parsed<'_> {
     let (Ok(payload), Ok(sum)) = (decoder.take(length), decoder.array::<RECORD_TAIL_BYTES>()) else {
         return Parsed::Short;
     };
-    if checksum(&[bytes.get(..RECORD_HEAD_BYTES).unwrap_or_default(), payload]) != sum {
+    if checksum::of_parts(&[bytes.get(..RECORD_HEAD_BYTES).unwrap_or_default(), payload]) != sum {
         return Parsed::Wrong;
     }
     Parsed::Whole { payload, bytes: RECORD_HEAD_BYTES + length + RECORD_TAIL_BYTES }

@@ -9,6 +9,7 @@ use super::column::{Column, ColumnBuilder, Kind, Statistics};
 use super::numbers::{push_integers, take_integers};
 use super::row::{Class, Fields, Part, Row};
 use super::{BlockSummary, LEVEL, MAX_BLOCK_ROWS, bloom};
+use crate::checksum;
 use crate::decode::{DecodeResult, Decoder, push_varint};
 use crate::id::RunId;
 use crate::pack::compression::{compress, decompress};
@@ -33,11 +34,6 @@ pub struct Chunk {
     pub checksum: [u8; 8],
 }
 
-/// The checksum of a chunk.
-pub fn checksum(bytes: &[u8]) -> [u8; 8] {
-    blake3::hash(bytes).as_bytes().first_chunk().copied().unwrap_or_default()
-}
-
 impl Chunk {
     /// Appends bytes to a block, compressed where that makes them shorter.
     pub fn push(block: &mut Vec<u8>, raw: Vec<u8>) -> Self {
@@ -48,7 +44,7 @@ impl Chunk {
     fn push_packed(block: &mut Vec<u8>, raw_bytes: usize, stored: Vec<u8>) -> Self {
         let offset = block.len() as u64;
         block.extend(&stored);
-        Self { offset, stored_bytes: stored.len(), raw_bytes, checksum: checksum(&stored) }
+        Self { offset, stored_bytes: stored.len(), raw_bytes, checksum: checksum::of(&stored) }
     }
 
     /// Appends what a directory says of it.
@@ -80,7 +76,7 @@ impl Chunk {
         if self.stored_bytes == 0 && self.raw_bytes == 0 {
             return Ok(Vec::new());
         }
-        if stored.len() != self.stored_bytes || checksum(&stored) != self.checksum {
+        if stored.len() != self.stored_bytes || checksum::of(&stored) != self.checksum {
             return Err("does not have its checksum".into());
         }
         if self.stored_bytes == self.raw_bytes { Ok(stored) } else { decompress(&stored, &[], self.raw_bytes) }

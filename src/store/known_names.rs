@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::run_files::{JournalFile, RunFiles};
 use super::slot::{JOURNAL_ENDING, JOURNALS, notes};
 use super::{STATES, Store};
+use crate::checksum;
 use crate::decode::{DecodeResult, Decoder, push_varint};
 use crate::error::Result;
 use crate::file_header::{self, FileKind, Header};
@@ -22,13 +23,14 @@ pub const NAMES_PATH: &str = "states/names";
 const FILE: FileKind = FileKind { word: "list of names", magic: *b"RUNSNAPN", version: 2 };
 /// A longer one is no list: journals are merged long before.
 const MAX_BYTES: u64 = 64 << 20;
-const CHECKSUM_BYTES: usize = 8;
+/// Where the length of the list stands, that of the notes behind it aside.
+const LENGTH_AT: usize = file_header::BYTES;
 /// So many bytes of journals are read for one name before what was found is kept.
 const UNREAD_BYTES: u64 = 1 << 10;
 /// So many bytes of notes are read for one name before the list is written anew.
 const NOTES_BYTES: usize = 4 << 10;
 /// A note: four numbers and its checksum.
-const NOTE_BYTES: usize = 4 * 8 + CHECKSUM_BYTES;
+const NOTE_BYTES: usize = 4 * 8 + checksum::BYTES;
 
 /// The names in journals, as far as these are flushed: by the number in the journal's name, how much of it was read and the
 /// keys of the names in that.
@@ -52,21 +54,21 @@ impl NamesInJournals {
             push_varint(&mut out, keys.len() as u64);
             out.extend(keys.iter().flat_map(|key| key.to_le_bytes()));
         }
-        let length = u32::try_from(out.len() + CHECKSUM_BYTES).unwrap_or(u32::MAX);
+        let length = u32::try_from(out.len() + checksum::BYTES).unwrap_or(u32::MAX);
         if let Some(field) = out.get_mut(LENGTH_AT..LENGTH_AT + 4) {
             field.copy_from_slice(&length.to_le_bytes());
         }
-        let checksum = checksum(&out);
-        out.extend(checksum);
+        let check = checksum::of(&out);
+        out.extend(check);
         out
     }
 
     fn decode(bytes: &[u8], store: StoreId) -> DecodeResult<(Self, usize)> {
         let length = Decoder::new(bytes.get(LENGTH_AT..).unwrap_or_default()).u32()? as usize;
         let (whole, notes) = bytes.split_at_checked(length).ok_or("cut short")?;
-        let split = whole.len().checked_sub(CHECKSUM_BYTES).and_then(|end| whole.split_at_checked(end));
+        let split = whole.len().checked_sub(checksum::BYTES).and_then(|end| whole.split_at_checked(end));
         let (said, check) = split.ok_or("cut short")?;
-        if FILE.decode(bytes)? != Header::Known(store) || check != checksum(said) {
+        if FILE.decode(bytes)? != Header::Known(store) || check != checksum::of(said) {
             return Err("of another store or version, or damaged".into());
         }
         let mut decoder = Decoder::new(said.get(LENGTH_AT + 4..).unwrap_or_default());
@@ -101,13 +103,6 @@ impl NamesInJournals {
     }
 }
 
-/// Where the length of the list stands, that of the notes behind it aside.
-const LENGTH_AT: usize = file_header::BYTES;
-
-fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    ObjectId::of(bytes).key().to_be_bytes()
-}
-
 /// A name that was recorded after the list was written, and where in its journal its record stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct NameNote {
@@ -121,18 +116,18 @@ impl NameNote {
     fn encode(self) -> Vec<u8> {
         let Self { journal, from, end, key } = self;
         let mut out: Vec<u8> = [journal, from, end, key].into_iter().flat_map(u64::to_le_bytes).collect();
-        let check = checksum(&out);
+        let check = checksum::of(&out);
         out.extend(check);
         out
     }
 
     /// What a note says that is whole.
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let (said, check) = bytes.split_at_checked(bytes.len().checked_sub(CHECKSUM_BYTES)?)?;
+        let (said, check) = bytes.split_at_checked(bytes.len().checked_sub(checksum::BYTES)?)?;
         let mut decoder = Decoder::new(said);
         let mut number = || decoder.u64().ok();
         let note = Self { journal: number()?, from: number()?, end: number()?, key: number()? };
-        (check == checksum(said) && note.from < note.end).then_some(note)
+        (check == checksum::of(said) && note.from < note.end).then_some(note)
     }
 }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::slot::JOURNALS;
 use super::{STATES, Store};
+use crate::checksum;
 use crate::error::{Error, Result};
 use crate::file_header::{self, FileKind};
-use crate::id::{ObjectId, StoreId, random_name};
+use crate::id::{StoreId, random_name};
 use crate::segment::{Block, BlockSummary, NAME_GROUP_BYTES, NameHash, SEGMENT_ENDING, Segment};
 use crate::storage::{Storage, StoredFile, write_whole};
 
@@ -17,7 +18,6 @@ const MIN_BLOCKS: usize = 16;
 const ENDING: &str = ".filters";
 /// What such a file begins with.
 const FILE: FileKind = FileKind { word: "list of filters", magic: *b"RUNSNAPF", version: 1 };
-const CHECKSUM_BYTES: usize = 8;
 
 impl Store {
     /// Whether a segment has a run of that name, forgotten or not. One whose names are damaged may have it.
@@ -26,9 +26,9 @@ impl Store {
         let together = Together::of(segment, self.config.store);
         let asked = together.as_ref().and_then(|together| {
             together.ask(&*self.storage, hash).or_else(|| {
-                // Nothing depends on it: who cannot keep them asks them one by one the next time as well.
-                let _ = together.keep(&*self.storage);
-                None
+                // Where they cannot be kept they are asked one by one.
+                together.keep(&*self.storage).ok()?;
+                together.ask(&*self.storage, hash)
             })
         });
         let may_have_it = |(place, summary): &(usize, &BlockSummary)| match asked.as_ref().and_then(|a| a.get(place)) {
@@ -106,22 +106,17 @@ impl<'s> Together<'s> {
     }
 
     /// Of a slice, and of what it belongs to.
-    fn checksum(&self, slice: u64, groups: &[u8]) -> [u8; CHECKSUM_BYTES] {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&FILE.encode(self.store)).update(self.segment.name.as_bytes());
-        for number in [self.slices, self.blocks.len() as u64, slice] {
-            hasher.update(&number.to_le_bytes());
-        }
-        hasher.update(groups);
-        ObjectId(*hasher.finalize().as_bytes()).key().to_be_bytes()
+    fn checksum(&self, slice: u64, groups: &[u8]) -> [u8; checksum::BYTES] {
+        let numbers = [self.slices, self.blocks.len() as u64, slice].map(u64::to_le_bytes).concat();
+        checksum::of_parts(&[&FILE.encode(self.store), self.segment.name.as_bytes(), &numbers, groups])
     }
 
     /// For each block whether it may have the name; none where that is not kept, or damaged.
     fn ask(&self, storage: &dyn Storage, name: NameHash) -> Option<BTreeMap<usize, bool>> {
         let slice = name.slice(self.slices);
         let bytes = self.slice_bytes();
-        let offset = file_header::BYTES as u64 + slice * (bytes + CHECKSUM_BYTES) as u64;
-        let read = storage.read_range(&self.path(), offset, bytes + CHECKSUM_BYTES).ok()?;
+        let offset = file_header::BYTES as u64 + slice * (bytes + checksum::BYTES) as u64;
+        let read = storage.read_range(&self.path(), offset, bytes + checksum::BYTES).ok()?;
         let (mut groups, check) = read.split_at_checked(bytes)?;
         if check != self.checksum(slice, groups) {
             return None;

@@ -7,10 +7,11 @@
 use foldhash::{HashMap, HashMapExt};
 
 use super::STATES;
+use crate::checksum;
 use crate::decode::{DecodeResult, Decoder, push_varint};
 use crate::error::Result;
 use crate::file_header::{self, FileKind, Header};
-use crate::id::{ObjectId, StoreId, random_name};
+use crate::id::{StoreId, random_name};
 use crate::pack::{Pack, PackSummary};
 use crate::storage::{Storage, write_whole};
 
@@ -20,7 +21,6 @@ pub const PACK_KEYS_PATH: &str = "states/packs";
 const FILE: FileKind = FileKind { word: "list of keys", magic: *b"RUNSNAPP", version: 1 };
 /// A longer one is none.
 const MAX_BYTES: u64 = 16 << 20;
-const CHECKSUM_BYTES: usize = 8;
 /// What a record begins with: the length of its body.
 const LENGTH_BYTES: usize = 4;
 /// So much of the file may be of packs that are gone, or half of it.
@@ -79,7 +79,7 @@ impl KeysOfPack {
             }
         }
         let mut out = (body.len() as u32).to_le_bytes().to_vec();
-        out.extend(checksum(&body));
+        out.extend(checksum::of(&body));
         out.extend(body);
         out
     }
@@ -87,8 +87,8 @@ impl KeysOfPack {
     /// Decodes a record, the length before it aside.
     fn decode(record: &[u8]) -> DecodeResult<Self> {
         let mut decoder = Decoder::new(record);
-        let check: [u8; CHECKSUM_BYTES] = decoder.array()?;
-        if check != checksum(decoder.rest()) {
+        let check: [u8; checksum::BYTES] = decoder.array()?;
+        if check != checksum::of(decoder.rest()) {
             return Err("its checksum does not match".into());
         }
         let (_stamp, tier, raw_bytes) = (decoder.u64()?, decoder.u8()?, decoder.varint()?);
@@ -112,10 +112,6 @@ impl KeysOfPack {
 
 fn shortened(key: u64) -> u32 {
     (key >> (u64::BITS - KEY_BITS)) as u32
-}
-
-fn checksum(body: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    ObjectId::of(body).key().to_be_bytes()
 }
 
 /// A record, decoded once it is asked for: most are of packs that are gone.
@@ -168,8 +164,8 @@ impl PackKeys {
         while !decoder.is_empty() {
             let found = decoder.u32().and_then(|length| {
                 let start = text.len() - decoder.rest().len();
-                let record = decoder.take(length as usize + CHECKSUM_BYTES)?;
-                let stamp = Decoder::new(record.get(CHECKSUM_BYTES..).unwrap_or_default()).u64()?;
+                let record = decoder.take(length as usize + checksum::BYTES)?;
+                let stamp = Decoder::new(record.get(checksum::BYTES..).unwrap_or_default()).u64()?;
                 Ok((stamp, Record { bytes: LENGTH_BYTES + record.len(), start, known: None }))
             });
             let Ok((stamp, record)) = found else {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::kept::Kept;
 use super::{Condition, FileState, FolderState, Structure, Taken, TreeState};
+use crate::checksum;
 use crate::decode::{DecodeResult, Decoder, push_varint};
 use crate::file_header::{self, FileKind, Header};
 use crate::id::{ObjectId, StoreId};
@@ -17,14 +18,13 @@ use crate::tracked_path::{SortedPaths, TrackedPath};
 const FILE: FileKind = FileKind { word: "tree state", magic: *b"RUNSNAPT", version: 4 };
 /// A longer file is no state.
 const MAX_BYTES: u64 = 1 << 30;
-const CHECKSUM_BYTES: usize = 8;
 /// Where two lengths stand: of the whole state, what was noted later aside, and of its first part, the recent versions
 /// aside.
 const LENGTHS_AT: usize = file_header::BYTES;
 /// The header and the lengths.
 const HEAD_BYTES: usize = LENGTHS_AT + 8;
 /// What stands before what was noted later: its length and its checksum.
-const NOTE_HEAD_BYTES: usize = 4 + CHECKSUM_BYTES;
+const NOTE_HEAD_BYTES: usize = 4 + checksum::BYTES;
 
 /// In the byte before a file: what it is.
 const FILE_KIND: u8 = 1;
@@ -73,16 +73,16 @@ pub(super) fn encode(state: &mut TreeState, store: StoreId) -> Vec<u8> {
     }
     let mut recent = Vec::new();
     state.recent.encode(&mut recent);
-    let first = out.len() + CHECKSUM_BYTES;
-    let whole = first + recent.len() + CHECKSUM_BYTES;
+    let first = out.len() + checksum::BYTES;
+    let whole = first + recent.len() + checksum::BYTES;
     let lengths = [whole, first].map(|length| u32::try_from(length).unwrap_or(u32::MAX));
     if let Some(field) = out.get_mut(LENGTHS_AT..HEAD_BYTES) {
         field.copy_from_slice(&lengths.map(u32::to_le_bytes).concat());
     }
-    let checksum = checksum(&out);
-    out.extend(checksum);
+    let check = checksum::of(&out);
+    out.extend(check);
     out.extend_from_slice(&recent);
-    out.extend(next_checksum(checksum, &recent));
+    out.extend(next_checksum(check, &recent));
     out
 }
 
@@ -124,10 +124,10 @@ pub(super) fn encode_note(state: &TreeState, kept: &Kept) -> Option<Vec<u8>> {
 }
 
 /// The checksum that a note ends the file with.
-pub(super) fn last_checksum(bytes: &[u8], is_note: bool) -> [u8; CHECKSUM_BYTES] {
+pub(super) fn last_checksum(bytes: &[u8], is_note: bool) -> [u8; checksum::BYTES] {
     let check = match is_note {
         true => bytes.get(4..NOTE_HEAD_BYTES),
-        false => bytes.last_chunk::<CHECKSUM_BYTES>().map(|check| &check[..]),
+        false => bytes.last_chunk::<{ checksum::BYTES }>().map(|check| &check[..]),
     };
     check.and_then(|check| check.try_into().ok()).unwrap_or_default()
 }
@@ -148,18 +148,18 @@ pub(super) fn decode(file: Box<dyn ReadFile>, store: StoreId) -> DecodeResult<Tr
     let mut lengths = Decoder::new(head.get(LENGTHS_AT..).unwrap_or_default());
     let (whole, first) = (lengths.u32()? as usize, lengths.u32()? as usize);
     // Before the checksums.
-    let recent_end = whole.checked_sub(CHECKSUM_BYTES).filter(|recent_end| first <= *recent_end && whole <= end);
-    let (Some(recent_end), Some(said_bytes)) = (recent_end, first.checked_sub(CHECKSUM_BYTES)) else {
+    let recent_end = whole.checked_sub(checksum::BYTES).filter(|recent_end| first <= *recent_end && whole <= end);
+    let (Some(recent_end), Some(said_bytes)) = (recent_end, first.checked_sub(checksum::BYTES)) else {
         return Err("lengths that do not fit".into());
     };
     let bytes = read(0, first)?;
     let (said, check) = bytes.split_at_checked(said_bytes).ok_or("cut short")?;
-    let first_check = checksum(said);
+    let first_check = checksum::of(said);
     if check != first_check {
         return Err("its checksum does not match".into());
     }
     let later = read(recent_end, end)?;
-    let (recent_check, notes) = later.split_first_chunk::<CHECKSUM_BYTES>().ok_or("cut short")?;
+    let (recent_check, notes) = later.split_first_chunk::<{ checksum::BYTES }>().ok_or("cut short")?;
     let mut kept = Kept::new(end as u64, whole as u64, *recent_check);
     let (known_notes, is_all_known) = known_notes(notes, &mut kept);
     let (mut state, added) = decode_whole(said, &known_notes)?;
@@ -347,13 +347,9 @@ fn kind_of(taken: &Taken) -> u8 {
     }
 }
 
-fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    ObjectId::of(bytes).key().to_be_bytes()
-}
-
 /// The checksum of what stands behind something else, by which it also says behind what.
-fn next_checksum(before: [u8; CHECKSUM_BYTES], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    checksum(&[&before, body].concat())
+fn next_checksum(before: [u8; checksum::BYTES], body: &[u8]) -> [u8; checksum::BYTES] {
+    checksum::of_parts(&[&before, body])
 }
 
 /// Appends a path as what it shares with the one before, and the rest.
@@ -528,7 +524,7 @@ mod tests {
         let store = StoreId([1; 16]);
         let bytes = encode(&mut state(), store);
         // The recent versions, of which here there is the number alone, and their checksum.
-        let recent = bytes.len() - CHECKSUM_BYTES - 1;
+        let recent = bytes.len() - checksum::BYTES - 1;
         for place in 0..bytes.len() {
             let mut flipped = bytes.clone();
             flipped[place] ^= 0x10;
@@ -595,10 +591,10 @@ mod tests {
         fn anything_else_is_refused(body in proptest::collection::vec(any::<u8>(), 0..300)) {
             let store = StoreId([1; 16]);
             let mut bytes = FILE.encode(store).to_vec();
-            let first = (HEAD_BYTES + body.len() + CHECKSUM_BYTES) as u32;
-            bytes.extend([first + CHECKSUM_BYTES as u32, first].map(u32::to_le_bytes).concat());
+            let first = (HEAD_BYTES + body.len() + checksum::BYTES) as u32;
+            bytes.extend([first + checksum::BYTES as u32, first].map(u32::to_le_bytes).concat());
             bytes.extend(&body);
-            let check = checksum(&bytes);
+            let check = checksum::of(&bytes);
             bytes.extend(check);
             bytes.extend(next_checksum(check, &[]));
             let _ = decode(&bytes, store);
