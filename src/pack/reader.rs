@@ -219,6 +219,16 @@ impl Pack {
         Ok(stored)
     }
 
+    /// Reads all frames as they are stored, one after the other.
+    pub fn read_all_stored(&self, storage: &dyn Storage) -> Result<Vec<u8>> {
+        let length = self.frames.iter().map(|frame| frame.stored_bytes as usize).sum();
+        let stored = storage.read_range(&self.path, HEADER_BYTES as u64, length)?;
+        match stored.len() == length {
+            true => Ok(stored),
+            false => Err(Error::damaged(storage.full_path(&self.path), "the file has become shorter")),
+        }
+    }
+
     /// Decodes a stored frame in [`Codec::Zstd`] as far as the last of `wanted`, which are places in [`Pack::objects`] in
     /// ascending order, and hands over the bytes of these, unchecked; `sink` may take them away, and says whether it wants more.
     pub fn decode_objects(

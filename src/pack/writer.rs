@@ -2,6 +2,7 @@
 
 use super::compression::{Compressor, compress_always};
 use super::format::{Codec, END, FILE, ObjectKind, ObjectName, Prefix, Table, TableFrame, TableObject, encode_table};
+use super::reader::{Frame, Object, Pack};
 use crate::error::Result;
 use crate::file_footer::Footer;
 use crate::id::{ObjectId, StoreId};
@@ -95,6 +96,24 @@ impl PreparedFrame {
                 codec: Codec::Dense(dense.len()),
                 prefix: Prefix::None,
                 chain_position: 0,
+                objects: objects.iter().map(in_table).collect(),
+            },
+            stored,
+        }
+    }
+
+    /// A frame as it is stored in a pack, to be copied into another: not one in [`Codec::Dense`], which names files by their
+    /// places in its own.
+    pub fn stored(pack: &Pack, frame: &Frame, stored: Vec<u8>) -> Self {
+        let in_table =
+            |object: &Object| TableObject { kind: object.kind, name: object.name, bytes: object.bytes as u64 };
+        let objects = pack.objects.get(frame.objects.clone()).unwrap_or_default();
+        Self {
+            frame: TableFrame {
+                stored_bytes: stored.len() as u64,
+                codec: frame.codec,
+                prefix: frame.prefix,
+                chain_position: frame.chain_position,
                 objects: objects.iter().map(in_table).collect(),
             },
             stored,

@@ -39,17 +39,25 @@ impl Store {
         let Some(maintenance) = self.maintenance(Duration::ZERO)? else { return Ok(MergedPacks::default()) };
         self.catalog.refresh()?;
         let Some((tier, inputs)) = self.step_inputs() else { return Ok(MergedPacks::default()) };
-        let options =
-            CompactionOptions { level: MERGE_LEVEL, tier: tier + 1, keeps_unreached: true, raises_positions: false };
-        self.merge(&maintenance, &inputs, options)
+        // What captures wrote a moment ago is put together as it is; the next step compresses eight times as much at once.
+        let gathered = if tier == 0 { self.gather(&inputs, tier + 1, maintenance.temporary())? } else { None };
+        let replaced = match gathered {
+            Some(gathered) => gathered,
+            None => self.merge(&maintenance, &inputs, tier + 1)?,
+        };
+        // Nothing in it is doubtful: all objects are moved, none to a higher chain position.
+        // The folder is flushed before anything is removed, and after this list of it.
+        let mut packs = MergedPacks::default();
+        for (name, stamp) in self.catalog.listed()? {
+            if replaced.contains(&name) { &mut packs.replaced } else { &mut packs.there }.push(stamp);
+        }
+        maintenance.delete_replaced(&replaced)?;
+        Ok(packs)
     }
 
-    fn merge(
-        &self,
-        maintenance: &Maintenance<'_>,
-        inputs: &[Arc<Pack>],
-        options: CompactionOptions,
-    ) -> Result<MergedPacks> {
+    /// Compresses the content of `inputs` anew in one pack; the inputs, by name, that it replaces.
+    fn merge(&self, maintenance: &Maintenance<'_>, inputs: &[Arc<Pack>], tier: u8) -> Result<Vec<String>> {
+        let options = CompactionOptions { level: MERGE_LEVEL, tier, keeps_unreached: true, raises_positions: false };
         let is_snapshot = |object: &&crate::pack::Object| object.kind == ObjectKind::Snapshot;
         let wanted: HashSet<(ObjectKind, u64)> =
             inputs.iter().flat_map(|pack| &pack.objects).map(|object| (object.kind, object.name.key())).collect();
@@ -61,15 +69,7 @@ impl Store {
             }
         }
         let reached = self.reach(snapshots, |kind, id| wanted.contains(&(kind, id.key())))?;
-        let compacted = self.compact(inputs, &reached, maintenance.temporary(), options, &())?;
-        // Nothing in it is doubtful: all objects are moved, none to a higher chain position.
-        // The folder is flushed before anything is removed, and after this list of it.
-        let mut packs = MergedPacks::default();
-        for (name, stamp) in self.catalog.listed()? {
-            if compacted.replaced.contains(&name) { &mut packs.replaced } else { &mut packs.there }.push(stamp);
-        }
-        maintenance.delete_replaced(&compacted.replaced)?;
-        Ok(packs)
+        Ok(self.compact(inputs, &reached, maintenance.temporary(), options, &())?.replaced)
     }
 
     /// Whether a tier has enough packs, as far as can be told without opening them.

@@ -18,6 +18,7 @@ mod ids;
 mod import;
 mod killed;
 mod long_frames;
+mod merges;
 mod million;
 mod power_cut;
 mod repair;

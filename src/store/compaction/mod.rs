@@ -4,6 +4,7 @@
 //! `schema/store.md` has the rules for whoever deletes them.
 
 mod frames;
+mod gather;
 mod selection;
 
 use std::collections::{HashMap, HashSet};
@@ -140,17 +141,27 @@ impl Store {
         if writer.objects() == 0 {
             return Ok(compaction.finish(inputs, reached, None));
         }
+        let pack = self.finish_pack(writer, |pack| compaction.read_back(pack, progress))?;
+        Ok(compaction.finish(inputs, reached, Some(&pack)))
+    }
+
+    /// Makes a pack part of the store, and has it read back. What is not as it was written is removed again.
+    fn finish_pack(
+        &self,
+        writer: PackWriter<'_>,
+        read_back: impl FnOnce(&Arc<Pack>) -> Result<()>,
+    ) -> Result<Arc<Pack>> {
         let path = format!("{PACKS}/{}{PACK_ENDING}", random_name());
         writer.finish(&path)?;
         self.catalog.refresh()?;
         let pack = Arc::new(Pack::open(&*self.storage, &path)?);
-        if let Err(error) = compaction.read_back(&pack, progress) {
+        if let Err(error) = read_back(&pack) {
             // Nothing refers to it yet: the packs that it was to replace are all there.
             self.storage.remove(&path)?;
             self.catalog.refresh()?;
             return Err(error);
         }
-        Ok(compaction.finish(inputs, reached, Some(&pack)))
+        Ok(pack)
     }
 }
 
