@@ -162,12 +162,20 @@ impl Hash for TrackedPath {
 const TYPICAL_PATH_BYTES: usize = 48;
 
 /// Puts paths in ascending order together in one piece of memory, each told as what it shares with the one before and the
-/// rest.
-#[derive(Debug, Default)]
+/// rest. Whether they lead anywhere else is looked at last.
+#[derive(Debug, Clone, Default)]
 pub struct SortedPaths {
     bytes: Vec<u8>,
-    /// Where each path begins and ends.
-    places: Vec<(u32, u32)>,
+    places: Vec<Place>,
+}
+
+/// Where a path is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    start: u32,
+    end: u32,
+    /// What comes before are whole names that the path before has as well.
+    own: u32,
 }
 
 impl SortedPaths {
@@ -179,32 +187,54 @@ impl SortedPaths {
         }
     }
 
-    /// Adds a path; whether that could be done. The first may be empty: the root's.
+    /// Adds a path; whether it is told right, and comes after the one before. The first may be empty: the root's.
     ///
     /// `shared` is to be as long as it can be.
     #[must_use]
     pub fn push(&mut self, shared: usize, rest: &[u8]) -> bool {
-        let last = self.places.last().map_or(0, |(start, _)| *start as usize);
+        let last = self.places.last().map_or(0, |last| last.start as usize);
         let start = self.bytes.len();
         let before = self.bytes.get(last..start).unwrap_or_default();
         let Some(common) = before.get(..shared) else { return false };
         let is_root = self.places.is_empty() && rest.is_empty();
+        let is_after = rest.first() > before.get(shared);
         // What was whole names there, is here.
         let whole = common.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
-        let is_after = rest.first() > before.get(shared);
         self.bytes.extend_from_within(last..last + shared);
         self.bytes.extend_from_slice(rest);
-        let is_valid = is_after && self.bytes.get(start + whole..).is_some_and(is_valid_path);
-        let (Ok(first), Ok(end)) = (u32::try_from(start), u32::try_from(self.bytes.len())) else { return false };
-        self.places.push((first, end));
-        is_valid || is_root
+        let Ok(end) = u32::try_from(self.bytes.len()) else { return false };
+        self.places.push(Place { start: start as u32, end, own: (start + whole) as u32 });
+        is_after || is_root
     }
 
-    /// The paths; none for the root's.
-    pub fn finish(self) -> impl ExactSizeIterator<Item = Option<TrackedPath>> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// A path as it was told.
+    pub fn get(&self, place: usize) -> Option<&[u8]> {
+        let Place { start, end, .. } = *self.places.get(place)?;
+        self.bytes.get(start as usize..end as usize)
+    }
+
+    /// The paths, if all of them are valid; none for the root's.
+    pub fn finish(self) -> Option<impl ExactSizeIterator<Item = Option<TrackedPath>>> {
+        let is_root = |place: &Place| place.end == 0;
+        let own = |place: &Place| self.bytes.get(place.own as usize..place.end as usize);
+        if !self.places.iter().all(|place| is_root(place) || own(place).is_some_and(is_valid_path)) {
+            return None;
+        }
         let shared = Arc::new(self.bytes);
-        let path = move |(start, end)| (start < end).then(|| TrackedPath { shared: Arc::clone(&shared), start, end });
-        self.places.into_iter().map(path)
+        let path = move |Place { start, end, .. }| {
+            (start < end).then(|| TrackedPath { shared: Arc::clone(&shared), start, end })
+        };
+        Some(self.places.into_iter().map(path))
     }
 }
 
@@ -318,7 +348,8 @@ mod tests {
 
     fn together(paths: &[&[u8]]) -> Option<Vec<Option<TrackedPath>>> {
         let mut sorted = SortedPaths::default();
-        told(paths).iter().all(|(shared, rest)| sorted.push(*shared, rest)).then(|| sorted.finish().collect())
+        let is_told = told(paths).iter().all(|(shared, rest)| sorted.push(*shared, rest));
+        sorted.finish().filter(|_| is_told).map(Iterator::collect)
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::current_tree::take_current;
+use super::current_tree::{Now, take_current};
 use super::run_folder;
 pub use super::target::Target;
 use super::target::Tracked;
-use super::tree_state::{Looked, Summary, TreeLook, TreeState};
+use super::tree_state::{KeptState, Looked, Summary, TreeLook, TreeState};
 use crate::entry_point::EntryPoint;
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, RunId};
@@ -120,9 +120,8 @@ pub fn capture_unless(
     let time = now();
     let (writer, seen) = begin(store, options.name.as_deref(), &tracked);
     let mut writer = writer?;
-    let Seen { state, kept, look } = seen;
-    let current = take_current(&mut writer, &tracked, state, look, progress)?;
-    if unwanted == Some(current.state.snapshot) {
+    let now = seen.now(&mut writer, &tracked, options.run_folder.is_some(), progress)?;
+    if unwanted == Some(now.snapshot()) {
         return Ok(None);
     }
     writer.flush_objects()?;
@@ -130,7 +129,7 @@ pub fn capture_unless(
     let folder = options.run_folder.as_deref().map(std::path::absolute).transpose();
     let folder = folder.map_err(|e| Error::io("find", options.run_folder.clone().unwrap_or_default(), e))?;
     let environment = tracked.environment(&options.environment);
-    let told = current.start_record(time, tracked.project.clone(), &environment);
+    let told = now.start_record(time, tracked.project.clone(), &environment);
     let mut start = RunStart {
         run: options.run.unwrap_or(told.run),
         name: options.name.clone(),
@@ -140,12 +139,12 @@ pub fn capture_unless(
         entry_point: tracked.entry_point(),
         params: options.params.clone(),
         tags: options.tags.clone(),
-        git_commit: tracked.git_commit(current.state.structure.as_ref()),
+        git_commit: tracked.git_commit(now.structure()),
         host: options.host.clone(),
         ..told
     };
     let mut files_for_folder = None;
-    if let Some(folder) = folder {
+    if let (Some(folder), Now::Current(current, _)) = (folder, &now) {
         let metadata = run_folder::metadata(&start, store.config().store, current.state.entries());
         let path = folder.to_string_lossy().into_owned();
         start.run_folder = Some(RunFolder { path, metadata_hash: Some(run_folder::metadata_hash(&metadata)) });
@@ -157,10 +156,8 @@ pub fn capture_unless(
     if let Some(name) = &start.name {
         writer.note_name(name);
     }
-    let mut captured = captured_of(&start, tracked.store_folder.clone(), current.told.has_problems);
+    let mut captured = captured_of(&start, tracked.store_folder.clone(), now.has_problems());
     // From here on the run is safe: what fails now is told, and costs nothing that cannot be made again.
-    let mut state = TreeState { recent: writer.take_recent_versions(), ..current.state };
-    let new_packs = writer.take_new_packs();
     let (journal_has_grown, is_merge_likely) = (writer.has_journal_grown(), writer.may_have_much_to_merge());
     if let Some((folder, metadata)) = files_for_folder {
         let manifest = run_folder::Manifest::of(&start, store.config().store).encode();
@@ -171,13 +168,8 @@ pub fn capture_unless(
             captured.has_problems = true;
         }
     }
-    // Every so often a capture also merges a few files, so that a store stays small without anybody's help.
-    let merged = if new_packs.is_empty() { Ok(()) } else { after_new_packs(store, &new_packs, &mut state) };
-    if state.is_worth_keeping(kept.as_ref())
-        && let Err(error) = state.save(store, &tracked.state_path, &writer.temporary())
-    {
-        progress.warn(&format!("What was seen of the tree is not kept: {error}"));
-    }
+    let new_packs = writer.take_new_packs();
+    let merged = keep(&mut writer, &new_packs, &tracked, now, progress);
     // Its journal may be merged from here on.
     drop(writer);
     if let Err(error) = merged.and_then(|()| if is_merge_likely { store.merge_runs_step() } else { Ok(()) }) {
@@ -192,13 +184,46 @@ pub fn capture_unless(
 }
 
 /// What earlier captures have seen, as far as that is kept.
-#[derive(Default)]
-struct Seen {
-    state: Option<TreeState>,
-    /// What the state is like as it is kept.
-    kept: Option<Summary>,
-    /// How the tree is now, if that can be told by stats.
-    look: Option<TreeLook>,
+enum Seen {
+    /// Nothing.
+    Nothing,
+    /// So much of what an entry point uses.
+    State(KeptState),
+    /// So much of a tree, and how it is now, as far as that can be told by stats.
+    Looked(Looked),
+}
+
+impl Seen {
+    /// The tree as it is now; `wants_files` where each of its files is asked for.
+    fn now(
+        self,
+        writer: &mut Writer<'_>,
+        tracked: &Tracked,
+        wants_files: bool,
+        progress: &dyn Progress,
+    ) -> Result<Now> {
+        let is_vouched_for = |kept: &KeptState| kept.is_vouched_for(writer).unwrap_or(false);
+        match self {
+            Self::Looked(looked) if !wants_files && looked.is_as_kept() && is_vouched_for(looked.kept()) => {
+                writer.found_durable();
+                Ok(Now::AsKept(Box::new(looked.into_kept())))
+            }
+            seen => {
+                let (state, kept, look) = seen.open();
+                Ok(Now::Current(Box::new(take_current(writer, tracked, state, look, progress)?), kept))
+            }
+        }
+    }
+
+    /// The state, what it is like as it is kept, and how the tree is now.
+    fn open(self) -> (Option<TreeState>, Option<Summary>, Option<TreeLook>) {
+        let opened = match self {
+            Self::Nothing => None,
+            Self::State(kept) => Some(kept.summary()).zip(kept.open()).map(|(before, state)| (state, before, None)),
+            Self::Looked(looked) => looked.open().map(|(state, before, look)| (state, before, Some(look))),
+        };
+        opened.map_or((None, None, None), |(state, before, look)| (Some(state), Some(before), look))
+    }
 }
 
 /// Takes a writer and sees that the name is free; meanwhile reads what was seen of the tree, and looks at it.
@@ -213,15 +238,34 @@ fn begin<'s>(store: &'s Store, name: Option<&str>, tracked: &Tracked) -> (Result
         let _ = store.catalog().listed();
         Ok(writer)
     };
+    let path = &tracked.state_path;
     if tracked.is_entry() {
         let writer = take_writer();
-        let state = TreeState::load(store, &tracked.state_path);
-        return (writer, Seen { kept: state.as_ref().map(TreeState::summary), state, look: None });
+        return (writer, KeptState::load(store, path).map_or(Seen::Nothing, Seen::State));
     }
-    let (looked, writer) = TreeState::load_and_look(store, &tracked.state_path, &tracked.root, take_writer);
-    let seen =
-        looked.map(|Looked { state, before, look }| Seen { state: Some(state), kept: Some(before), look: Some(look) });
-    (writer, seen.unwrap_or_default())
+    let (looked, writer) = KeptState::load_and_look(store, path, &tracked.root, take_writer);
+    (writer, looked.map_or(Seen::Nothing, Seen::Looked))
+}
+
+/// Keeps what was seen of the tree, if that is anything new. Every so often a capture also merges a few packs, so that a
+/// store stays small without anybody's help; whether that was done where it was due.
+fn keep(
+    writer: &mut Writer<'_>,
+    new_packs: &[PackSummary],
+    tracked: &Tracked,
+    now: Now,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let Now::Current(current, kept) = now else { return Ok(()) };
+    let store = writer.store();
+    let mut state = TreeState { recent: writer.take_recent_versions(), ..current.state };
+    let merged = if new_packs.is_empty() { Ok(()) } else { after_new_packs(store, new_packs, &mut state) };
+    if state.is_worth_keeping(kept.as_ref())
+        && let Err(error) = state.save(store, &tracked.state_path, &writer.temporary())
+    {
+        progress.warn(&format!("What was seen of the tree is not kept: {error}"));
+    }
+    merged
 }
 
 /// Notes the packs that a capture has written, and merges some if there are enough.

@@ -8,7 +8,7 @@ use serde_json::Map;
 use super::take_files::{Earlier, Taking, left_out_warning};
 use super::target::Tracked;
 use super::tree_state::stamp::Horizon;
-use super::tree_state::{FileState, Structure, Taken, TreeLook, TreeState, packs_now};
+use super::tree_state::{FileState, KeptState, Structure, Summary, Taken, Totals, TreeLook, TreeState, packs_now};
 use crate::error::Result;
 use crate::id::{ObjectId, RunId, random_bytes};
 use crate::pack::format::ObjectKind;
@@ -48,6 +48,55 @@ pub struct Current {
     pub bytes: u64,
     /// What is to be said of them.
     pub told: Told,
+}
+
+/// A tree as it is now, as far as a capture asks.
+#[derive(Debug)]
+pub enum Now {
+    /// It is as it was kept, and there is nothing else to say of it.
+    AsKept(Box<KeptState>),
+    /// It has been brought up to date; what the state was like as it is kept, if one is.
+    Current(Box<Current>, Option<Summary>),
+}
+
+impl Now {
+    /// The snapshot.
+    pub fn snapshot(&self) -> ObjectId {
+        match self {
+            Self::AsKept(kept) => kept.outline.snapshot,
+            Self::Current(current, _) => current.state.snapshot,
+        }
+    }
+
+    /// As [`Current::start_record`].
+    pub fn start_record(
+        &self,
+        time: (String, u64),
+        project: Project,
+        environment: &BTreeMap<String, String>,
+    ) -> RunStart {
+        match self {
+            Self::AsKept(kept) => {
+                let Totals { files, bytes, .. } = kept.outline.totals;
+                let told = told_by_files(Vec::new());
+                start_record(told, (kept.outline.snapshot, files, bytes), time, project, environment)
+            }
+            Self::Current(current, _) => current.start_record(time, project, environment),
+        }
+    }
+
+    /// Whether something that was asked for could not be done.
+    pub fn has_problems(&self) -> bool {
+        matches!(self, Self::Current(current, _) if current.told.has_problems)
+    }
+
+    /// Which files these are, if that can be told by stats.
+    pub fn structure(&self) -> Option<&Structure> {
+        match self {
+            Self::AsKept(kept) => kept.outline.structure.as_ref(),
+            Self::Current(current, _) => current.state.structure.as_ref(),
+        }
+    }
 }
 
 /// Finds out what has changed since `before`, and hands what is new to `writer`. Nothing is flushed yet.
@@ -114,7 +163,7 @@ fn current(state: TreeState, mut told: Told) -> Current {
 }
 
 fn counted(state: TreeState, told: Told) -> Current {
-    let (files, bytes) = state.entries().fold((0, 0), |(files, bytes), (_, entry)| (files + 1, bytes + entry.bytes()));
+    let Totals { files, bytes, .. } = state.totals();
     Current { state, files, bytes, told }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
+use super::outline::{KeptState, SeenFiles};
 use super::stamp::{Below, Horizon, Kind};
 use super::{Condition, FileState, Structure, Summary, TreeState};
 use crate::id::ObjectId;
@@ -28,38 +29,60 @@ pub enum TreeLook {
     Walk,
 }
 
-/// A state that was kept, after a look at its tree.
+/// A state that is kept, after a look at its tree.
 #[derive(Debug)]
 pub struct Looked {
-    /// The state.
-    pub state: TreeState,
-    /// What it was like before the look.
-    pub before: Summary,
-    /// What the look has told.
-    pub look: TreeLook,
+    state: KeptState,
+    seen: Seen,
+}
+
+impl Looked {
+    /// Whether nothing has changed, and there is nothing to say of anything.
+    pub fn is_as_kept(&self) -> bool {
+        let Seen { is_same, changed, renewed } = &self.seen;
+        *is_same && changed.is_empty() && renewed.is_empty() && !self.state.outline.totals.has_remarks
+    }
+
+    /// The state as it is kept.
+    pub fn kept(&self) -> &KeptState {
+        &self.state
+    }
+
+    /// The state as it is kept.
+    pub fn into_kept(self) -> KeptState {
+        self.state
+    }
+
+    /// The state, what it was like before the look, and what the look has told.
+    pub fn open(self) -> Option<(TreeState, Summary, TreeLook)> {
+        let before = self.state.summary();
+        let mut state = self.state.open()?;
+        let look = state.note(self.seen);
+        Some((state, before, look))
+    }
+}
+
+impl KeptState {
+    /// Reads the state that is kept under a path and looks at the tree; does something else meanwhile.
+    pub fn load_and_look<T>(store: &Store, path: &str, root: &Path, other: impl FnOnce() -> T) -> (Option<Looked>, T) {
+        let state = Self::load(store, path);
+        // Of a moment before the first look.
+        let files = state.as_ref().map(|state| Files::of(&state.outline.files, root, Horizon::now(root)));
+        let given = other();
+        let looked = state.zip(files).map(|(state, files)| {
+            let seen = files.look(state.outline.structure.as_ref());
+            Looked { state, seen }
+        });
+        (looked, given)
+    }
 }
 
 impl TreeState {
     /// Looks at a tree by stats. Stamps of folders that list as before are brought up to date on the way.
     pub fn look(&mut self, root: &Path, horizon: Horizon) -> TreeLook {
-        let files = Files::of(self, root, horizon);
-        let seen = files.look(self);
+        let files = Files::of(&self.files, root, horizon);
+        let seen = files.look(self.structure.as_ref());
         self.note(seen)
-    }
-
-    /// Reads the state that is kept under a path and looks at the tree; does something else meanwhile.
-    pub fn load_and_look<T>(store: &Store, path: &str, root: &Path, other: impl FnOnce() -> T) -> (Option<Looked>, T) {
-        let state = Self::load(store, path);
-        // Of a moment before the first look.
-        let files = state.as_ref().map(|state| Files::of(state, root, Horizon::now(root)));
-        let given = other();
-        let looked = state.zip(files).map(|(mut state, files)| {
-            let before = state.summary();
-            let seen = files.look(&state);
-            let look = state.note(seen);
-            Looked { state, before, look }
-        });
-        (looked, given)
     }
 
     /// Brings the stamps of folders up to date, and says what a look has told.
@@ -73,9 +96,38 @@ impl TreeState {
                 kept.folders.insert(place);
             }
         }
-        let decides = |place: &usize| self.files.get(*place).is_some_and(|file| decides_what_is_tracked(&file.path));
+        let decides =
+            |place: &usize| self.files.get(*place).is_some_and(|file| decides_what_is_tracked(file.path.as_bytes()));
         let is_same = seen.is_same && !seen.changed.iter().any(decides);
         if is_same { TreeLook::Same(seen.changed) } else { TreeLook::Walk }
+    }
+}
+
+/// Files of which it is known how they looked.
+trait Known: Send + Sync + 'static {
+    /// How many there are.
+    fn count(&self) -> usize;
+    /// The path of one of them, and its stamp if that was settled.
+    fn known(&self, place: usize) -> Option<(&[u8], Option<u64>)>;
+}
+
+impl Known for Vec<FileState> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn known(&self, place: usize) -> Option<(&[u8], Option<u64>)> {
+        self.get(place).map(|file| (file.path.as_bytes(), file.stamp))
+    }
+}
+
+impl Known for SeenFiles {
+    fn count(&self) -> usize {
+        self.stamps.len()
+    }
+
+    fn known(&self, place: usize) -> Option<(&[u8], Option<u64>)> {
+        Some((self.paths.get(place)?, *self.stamps.get(place)?))
     }
 }
 
@@ -94,10 +146,10 @@ struct Seen {
 ///
 /// Nobody waits for the other: where all cores have work, as in a sweep, a thread that helps may get its turn only once all is
 /// done. What it has taken and not finished by then is looked at again.
-struct Files {
+struct Files<K> {
     root: PathBuf,
     horizon: Horizon,
-    files: Arc<Vec<FileState>>,
+    files: Arc<K>,
     /// The first file that nobody has taken yet.
     next: AtomicUsize,
     /// For each file one of the three below.
@@ -111,11 +163,11 @@ const SAME: u8 = 1;
 /// It has to be read.
 const CHANGED: u8 = 2;
 
-impl Files {
-    /// Those of a state. From now on another thread may be looking at them.
-    fn of(state: &TreeState, root: &Path, horizon: Horizon) -> Arc<Self> {
-        let files = Arc::new(Self::unhelped(state, root, horizon));
-        if files.files.len() >= HELPED_FILES && has_several_cores() {
+impl<K: Known> Files<K> {
+    /// From now on another thread may be looking at them.
+    fn of(files: &Arc<K>, root: &Path, horizon: Horizon) -> Arc<Self> {
+        let files = Arc::new(Self::unhelped(files, root, horizon));
+        if files.files.count() >= HELPED_FILES && has_several_cores() {
             let helped = Arc::clone(&files);
             // Where there is no thread to be had, one does it all. It only looks, so it may outlast whoever started it.
             let _ = std::thread::Builder::new().stack_size(HELPER_STACK_BYTES).spawn(move || {
@@ -127,16 +179,16 @@ impl Files {
         files
     }
 
-    fn unhelped(state: &TreeState, root: &Path, horizon: Horizon) -> Self {
-        let files = Arc::clone(&state.files);
-        let seen = files.iter().map(|_| AtomicU8::new(UNSEEN)).collect();
+    fn unhelped(files: &Arc<K>, root: &Path, horizon: Horizon) -> Self {
+        let files = Arc::clone(files);
+        let seen = (0..files.count()).map(|_| AtomicU8::new(UNSEEN)).collect();
         Self { root: root.to_owned(), horizon, files, next: AtomicUsize::new(0), seen }
     }
 
     /// Looks at the folders, and at all files that nobody else has looked at.
-    fn look(&self, state: &TreeState) -> Seen {
+    fn look(&self, structure: Option<&Structure>) -> Seen {
         let mut renewed = Vec::new();
-        let Some(structure) = &state.structure else { return Seen::default() };
+        let Some(structure) = structure else { return Seen::default() };
         let Ok(below) = Below::open(&self.root) else { return Seen::default() };
         let is_same = self.look_at_structure(structure, &below, &mut renewed);
         self.look_at_all(&below);
@@ -186,16 +238,17 @@ impl Files {
     /// Takes some files that nobody has taken.
     fn take(&self) -> Option<Range<usize>> {
         let first = self.next.fetch_add(FILES_AT_ONCE, Ordering::Relaxed);
-        (first < self.files.len()).then(|| first..self.files.len().min(first + FILES_AT_ONCE))
+        let count = self.files.count();
+        (first < count).then(|| first..count.min(first + FILES_AT_ONCE))
     }
 
     /// Looks at a file, and notes what it has seen.
     fn look_at(&self, place: usize, below: &Below) -> u8 {
-        let is_same = |file: &FileState| {
-            let look = || below.look(file.path.as_bytes(), self.horizon).map(|look| look.stamp);
-            file.stamp.is_some() && look() == file.stamp
+        let is_same = |(path, stamp): (&[u8], Option<u64>)| {
+            let look = || below.look(path, self.horizon).map(|look| look.stamp);
+            stamp.is_some() && look() == stamp
         };
-        let seen = if self.files.get(place).is_some_and(is_same) { SAME } else { CHANGED };
+        let seen = if self.files.known(place).is_some_and(is_same) { SAME } else { CHANGED };
         if let Some(note) = self.seen.get(place) {
             note.store(seen, Ordering::Relaxed);
         }
@@ -216,12 +269,12 @@ fn has_several_cores() -> bool {
 }
 
 /// Whether a change of a file can change which files are tracked.
-pub(super) fn decides_what_is_tracked(path: &TrackedPath) -> bool {
-    let name = path.name();
+pub(super) fn decides_what_is_tracked(path: &[u8]) -> bool {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     IGNORE_FILES.iter().any(|rule| rule.as_bytes() == name)
         || name == b"pyvenv.cfg"
-        || path.as_bytes() == b"metadata/manifest.json"
-        || path.as_bytes().strip_suffix(MANIFEST_PATH.as_bytes()).is_some_and(|rest| rest.ends_with(b"/"))
+        || path == b"metadata/manifest.json"
+        || path.strip_suffix(MANIFEST_PATH.as_bytes()).is_some_and(|rest| rest.ends_with(b"/"))
 }
 
 /// What a folder's names and their types hash to, in whatever order they are listed.
@@ -283,8 +336,8 @@ mod tests {
             std::fs::write(folder.path().join(format!("{number:03}.py")), "edited").expect("written");
         }
         let changed = TreeLook::Same(vec![3, 5, 40, 99]);
-        let files = |state: &TreeState| Files::unhelped(state, folder.path(), horizon);
-        let help = |files: &Files, pieces: usize| {
+        let files = |state: &TreeState| Files::unhelped(&state.files, folder.path(), horizon);
+        let help = |files: &Files<Vec<FileState>>, pieces: usize| {
             for place in (0..pieces).filter_map(|_| files.take()).flatten() {
                 files.look_at(place, &below);
             }
@@ -293,7 +346,7 @@ mod tests {
         for pieces in [0, 1, 3, 100] {
             let files = files(&state);
             help(&files, pieces);
-            let seen = files.look(&state);
+            let seen = files.look(state.structure.as_ref());
             assert_eq!(state.note(seen), changed, "{pieces}");
         }
         // What was taken and not finished is looked at again.
@@ -301,7 +354,7 @@ mod tests {
         help(&files, 1);
         assert_eq!(files.take(), Some(FILES_AT_ONCE..2 * FILES_AT_ONCE));
         while files.take().is_some() {}
-        let seen = files.look(&state);
+        let seen = files.look(state.structure.as_ref());
         assert_eq!((state.note(seen), state.look(folder.path(), horizon)), (changed.clone(), changed));
     }
 }

@@ -6,6 +6,7 @@
 mod format;
 pub mod kept;
 mod look;
+mod outline;
 pub mod stamp;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,13 +23,14 @@ use crate::error::Result;
 use crate::id::ObjectId;
 use crate::run_record::LeftOut;
 use crate::snapshot::{EncodedTree, Entry, Node, encode_tree};
-use crate::storage::{open_file, write_whole};
+use crate::storage::write_whole;
 use crate::store::{MergedPacks, RecentVersions, STATES, Store, Writer};
 use crate::tracked_files::Selection;
 use crate::tracked_files::walk::IGNORE_FILES;
 use crate::tracked_path::TrackedPath;
 
 pub use look::{Looked, TreeLook};
+pub use outline::{KeptState, Totals};
 
 /// From this many folders on they are listed by all cores.
 const PARALLEL_FOLDERS: usize = 128;
@@ -132,6 +134,29 @@ pub struct Summary {
     stamps: u64,
 }
 
+impl Summary {
+    fn of(
+        (snapshot, generation, packs): (ObjectId, u64, &[u64]),
+        structure: Option<&Structure>,
+        files: impl ExactSizeIterator<Item = Option<u64>>,
+    ) -> Self {
+        let (packs, has_structure, count) = (packs.to_vec(), structure.is_some(), files.len());
+        let folders = structure.into_iter().flat_map(|structure| &structure.folders).map(|folder| folder.stamp);
+        // The order does not matter, and which of them differ does not either.
+        let stamps = files.chain(folders).fold(0u64, |sum, stamp| sum.wrapping_add(stamp.unwrap_or(1)));
+        Self { snapshot, generation, packs, files: count, has_structure, stamps }
+    }
+}
+
+/// Whether nothing has been deleted from the store of that generation since these packs were there, but what was merged.
+fn is_stored(writer: &Writer<'_>, generation: u64, packs: &[u64]) -> Result<bool> {
+    if writer.has_condemned() || writer.generation()? != generation {
+        return Ok(false);
+    }
+    let there = packs_now(writer.store())?;
+    Ok(packs.iter().all(|pack| there.binary_search(pack).is_ok()))
+}
+
 /// Where the state of a tree, or of what an entry point uses, is kept.
 pub fn path_in_store(root: &Path, entry: Option<&Path>, include_secrets: bool) -> String {
     let mut key = Vec::new();
@@ -154,8 +179,7 @@ pub fn packs_now(store: &Store) -> Result<Vec<u64>> {
 impl TreeState {
     /// Reads the state that is kept under a path; a missing or damaged one is none.
     pub fn load(store: &Store, path: &str) -> Option<Self> {
-        let file = open_file(store.storage(), path).ok()?;
-        format::decode(file, store.config().store).ok()
+        KeptState::load(store, path)?.open()
     }
 
     /// Keeps the state under a path. It is a cache: nothing is flushed.
@@ -219,11 +243,7 @@ impl TreeState {
     /// Whether everything that it names is still in the store: nothing has been deleted since but what was merged, and
     /// that is known. `writer` has its slot already, so nothing goes from now on.
     pub fn is_vouched_for(&self, writer: &Writer<'_>) -> Result<bool> {
-        if writer.has_condemned() || writer.generation()? != self.generation {
-            return Ok(false);
-        }
-        let there = packs_now(writer.store())?;
-        Ok(self.packs.iter().all(|pack| there.binary_search(pack).is_ok()))
+        is_stored(writer, self.generation, &self.packs)
     }
 
     /// The file at a path.
@@ -246,15 +266,20 @@ impl TreeState {
         self.trees.get(place).map(|(_, id)| *id)
     }
 
+    /// What its files come to.
+    pub fn totals(&self) -> Totals {
+        let (files, bytes) =
+            self.entries().fold((0, 0), |(files, bytes), (_, entry)| (files + 1, bytes + entry.bytes()));
+        let has_remark = |file: &FileState| file.taken == Taken::Secret || !file.warnings.is_empty();
+        let of_structure = |structure: &Structure| !structure.left_out.is_empty() || !structure.warnings.is_empty();
+        let has_remarks = self.files.iter().any(has_remark) || self.structure.as_ref().is_some_and(of_structure);
+        Totals { files, bytes, has_remarks }
+    }
+
     /// What decides whether a later state is worth keeping in place of this.
     pub fn summary(&self) -> Summary {
-        let folders = self.structure.iter().flat_map(|structure| &structure.folders).map(|folder| folder.stamp);
-        let stamps = self.files.iter().map(|file| file.stamp).chain(folders);
-        // The order does not matter, and which of them differ does not either.
-        let stamps = stamps.fold(0u64, |sum, stamp| sum.wrapping_add(stamp.unwrap_or(1)));
-        let (snapshot, generation, files) = (self.snapshot, self.generation, self.files.len());
-        let has_structure = self.structure.is_some();
-        Summary { snapshot, generation, packs: self.packs.clone(), files, has_structure, stamps }
+        let known = (self.snapshot, self.generation, self.packs.as_slice());
+        Summary::of(known, self.structure.as_ref(), self.files.iter().map(|file| file.stamp))
     }
 
     /// Whether keeping this in place of an earlier state is worth the write.
@@ -277,8 +302,8 @@ impl TreeState {
             let path = TrackedPath::in_folder(folder.as_ref(), name);
             let known = path.as_ref().map(|path| self.files.binary_search_by(|file| file.path.cmp(path)));
             match (path, known) {
-                (Some(path), Some(Ok(place))) if !decides_what_is_tracked(&path) => places.push(place),
-                (Some(path), _) if decides_what_is_tracked(&path) => return TreeLook::Walk,
+                (Some(path), Some(Ok(place))) if !decides_what_is_tracked(path.as_bytes()) => places.push(place),
+                (Some(path), _) if decides_what_is_tracked(path.as_bytes()) => return TreeLook::Walk,
                 // A file that is ignored, perhaps, and was written to.
                 _ => drop(folders.insert(folder.as_ref())),
             }
