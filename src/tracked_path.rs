@@ -174,15 +174,15 @@ pub struct SortedPaths {
 struct Place {
     start: u32,
     end: u32,
-    /// What comes before are whole names that the path before has as well.
-    own: u32,
+    /// So much of it the path before has as well.
+    shared: u32,
 }
 
 impl SortedPaths {
     /// For so many paths that were told in so many bytes.
     pub fn with_capacity(paths: usize, bytes: usize) -> Self {
         Self {
-            bytes: Vec::with_capacity(bytes.min(paths.saturating_mul(TYPICAL_PATH_BYTES))),
+            bytes: Vec::with_capacity(bytes.saturating_mul(8).min(paths.saturating_mul(TYPICAL_PATH_BYTES))),
             places: Vec::with_capacity(paths),
         }
     }
@@ -195,15 +195,15 @@ impl SortedPaths {
         let last = self.places.last().map_or(0, |last| last.start as usize);
         let start = self.bytes.len();
         let before = self.bytes.get(last..start).unwrap_or_default();
-        let Some(common) = before.get(..shared) else { return false };
+        if shared > before.len() {
+            return false;
+        }
         let is_root = self.places.is_empty() && rest.is_empty();
         let is_after = rest.first() > before.get(shared);
-        // What was whole names there, is here.
-        let whole = common.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
         self.bytes.extend_from_within(last..last + shared);
         self.bytes.extend_from_slice(rest);
         let Ok(end) = u32::try_from(self.bytes.len()) else { return false };
-        self.places.push(Place { start: start as u32, end, own: (start + whole) as u32 });
+        self.places.push(Place { start: start as u32, end, shared: shared as u32 });
         is_after || is_root
     }
 
@@ -225,9 +225,14 @@ impl SortedPaths {
 
     /// The paths, if all of them are valid; none for the root's.
     pub fn finish(self) -> Option<impl ExactSizeIterator<Item = Option<TrackedPath>>> {
-        let is_root = |place: &Place| place.end == 0;
-        let own = |place: &Place| self.bytes.get(place.own as usize..place.end as usize);
-        if !self.places.iter().all(|place| is_root(place) || own(place).is_some_and(is_valid_path)) {
+        let is_valid = |place: &Place| {
+            let path = self.bytes.get(place.start as usize..place.end as usize).unwrap_or_default();
+            // What the path before has as whole names has been looked at there.
+            let shared = path.get(..place.shared as usize).unwrap_or_default();
+            let whole = shared.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+            place.end == 0 || path.get(whole..).is_some_and(is_valid_path)
+        };
+        if !self.places.iter().all(is_valid) {
             return None;
         }
         let shared = Arc::new(self.bytes);

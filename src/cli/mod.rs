@@ -55,26 +55,22 @@ struct Common {
     json: bool,
 }
 
-/// The one command that is run thousands of times in a row, by itself: to prepare for all the others as well takes an eighth
-/// of the time of a capture.
+// The one command that is run thousands of times in a row, by itself: to prepare for all the others as well takes an eighth
+// of the time of a capture. What its help says is said where its arguments are.
 #[derive(Debug, Parser)]
-#[command(name = "runsnap", version)]
+#[command(name = "runsnap capture", bin_name = "runsnap capture")]
 struct CaptureAlone {
     #[command(flatten)]
     common: Common,
-    #[command(subcommand)]
-    command: CaptureCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum CaptureCommand {
-    Capture(capture::Arguments),
+    #[command(flatten)]
+    arguments: capture::Arguments,
 }
 
 /// Reads the command line; ends the process where it asks for help or is wrong.
 fn parse() -> (Common, Command) {
-    if std::env::args_os().nth(1).is_some_and(|first| first == "capture") {
-        let CaptureAlone { common, command: CaptureCommand::Capture(arguments) } = CaptureAlone::parse();
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    if arguments.peek().is_some_and(|first| first == "capture") {
+        let CaptureAlone { common, arguments } = CaptureAlone::parse_from(arguments);
         return (common, Command::Capture(arguments));
     }
     let Arguments { common, command } = Arguments::parse();

@@ -7,7 +7,7 @@ use super::super::outline::{Outline, SeenFiles, Totals};
 use super::super::{Condition, FolderState, Structure, TreeState};
 use super::pieces::{
     checked, path_of, push_packs, push_path, push_paths, push_stamp, read_packs, read_path, read_paths, read_place,
-    read_stamp,
+    read_stamp, read_stamps,
 };
 use crate::decode::{DecodeResult, Decoder, push_varint};
 use crate::id::ObjectId;
@@ -44,7 +44,7 @@ pub(super) fn read(decoder: &mut Decoder<'_>) -> DecodeResult<Outline> {
         return Err("not in order".into());
     }
     let paths = read_paths(decoder)?;
-    let stamps = (0..paths.len()).map(|_| read_stamp(decoder)).collect::<DecodeResult<_>>()?;
+    let stamps = read_stamps(decoder, paths.len())?;
     let structure = match decoder.u8()? {
         0 => None,
         _ => Some(read_structure(decoder)?),
@@ -54,11 +54,15 @@ pub(super) fn read(decoder: &mut Decoder<'_>) -> DecodeResult<Outline> {
 
 fn read_structure(decoder: &mut Decoder<'_>) -> DecodeResult<Structure> {
     let mut structure = Structure::default();
-    for path in checked(read_paths(decoder)?)? {
+    let paths = checked(read_paths(decoder)?)?;
+    structure.folders.reserve_exact(paths.len());
+    for path in paths {
         structure.folders.push(FolderState { path, stamp: read_stamp(decoder)?, names: decoder.u64()? });
     }
     let mut last = Vec::new();
-    for _ in 0..decoder.count(3)? {
+    let conditions = decoder.count(3)?;
+    structure.conditions.reserve_exact(conditions);
+    for _ in 0..conditions {
         let has_stamp = decoder.u8()? != 0;
         read_path(decoder, &mut last)?;
         let path = path_of(&last).ok_or("a path of another system")?;

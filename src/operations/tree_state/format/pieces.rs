@@ -13,7 +13,18 @@ pub(super) fn push_stamp(out: &mut Vec<u8>, stamp: Option<u64>) {
 }
 
 pub(super) fn read_stamp(decoder: &mut Decoder<'_>) -> DecodeResult<Option<u64>> {
-    decoder.u64().map(|stamp| (stamp != NO_STAMP).then_some(stamp))
+    decoder.u64().map(stamp_of)
+}
+
+/// Reads so many stamps.
+pub(super) fn read_stamps(decoder: &mut Decoder<'_>, count: usize) -> DecodeResult<Vec<Option<u64>>> {
+    let bytes = decoder.take(count.checked_mul(size_of::<u64>()).ok_or("too many stamps")?)?;
+    let (stamps, _) = bytes.as_chunks();
+    Ok(stamps.iter().map(|stamp| stamp_of(u64::from_le_bytes(*stamp))).collect())
+}
+
+fn stamp_of(stamp: u64) -> Option<u64> {
+    (stamp != NO_STAMP).then_some(stamp)
 }
 
 pub(super) fn push_packs(out: &mut Vec<u8>, packs: &[u64]) {
