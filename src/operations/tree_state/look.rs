@@ -15,7 +15,9 @@ use crate::tracked_path::{TrackedPath, name_bytes};
 
 /// From this many files on another thread helps. To start one takes as long as some dozen looks.
 const HELPED_FILES: usize = 128;
-/// So many files are looked at in a row by one of the two. Those that the other has not finished are looked at again.
+/// One of the two takes so much of the files that are left, to look at them in a row, and no fewer than so many. Those that
+/// the other has not finished at the end are looked at again.
+const SHARE_OF_FILES: usize = 4;
 const FILES_AT_ONCE: usize = 4;
 /// The helping thread's stack: a look takes little of it.
 const HELPER_STACK_BYTES: usize = 128 << 10;
@@ -151,10 +153,14 @@ struct Files<K> {
     horizon: Horizon,
     files: Arc<K>,
     /// The first file that nobody has taken yet.
-    next: AtomicUsize,
+    next: Apart<AtomicUsize>,
     /// For each file one of the three below.
     seen: Vec<AtomicU8>,
 }
+
+/// What both threads write, in a cache line of its own: what they read for each file would go with it from core to core.
+#[repr(align(128))]
+struct Apart<T>(T);
 
 /// Nobody has looked at it.
 const UNSEEN: u8 = 0;
@@ -182,7 +188,7 @@ impl<K: Known> Files<K> {
     fn unhelped(files: &Arc<K>, root: &Path, horizon: Horizon) -> Self {
         let files = Arc::clone(files);
         let seen = (0..files.count()).map(|_| AtomicU8::new(UNSEEN)).collect();
-        Self { root: root.to_owned(), horizon, files, next: AtomicUsize::new(0), seen }
+        Self { root: root.to_owned(), horizon, files, next: Apart(AtomicUsize::new(0)), seen }
     }
 
     /// Looks at the folders, and at all files that nobody else has looked at.
@@ -192,7 +198,7 @@ impl<K: Known> Files<K> {
         let Ok(below) = Below::open(&self.root) else { return Seen::default() };
         let is_same = self.look_at_structure(structure, &below, &mut renewed);
         self.look_at_all(&below);
-        // What the other has taken and not finished is looked at here.
+        // What the other has taken and not finished is looked at here, from its end: the two meet in the middle.
         let is_changed = |(place, seen): (usize, &AtomicU8)| {
             let seen = match seen.load(Ordering::Relaxed) {
                 UNSEEN => self.look_at(place, &below),
@@ -200,7 +206,8 @@ impl<K: Known> Files<K> {
             };
             (seen == CHANGED).then_some(place)
         };
-        let changed = self.seen.iter().enumerate().filter_map(is_changed).collect();
+        let mut changed: Vec<usize> = self.seen.iter().enumerate().rev().filter_map(is_changed).collect();
+        changed.reverse();
         Seen { is_same, changed, renewed }
     }
 
@@ -235,19 +242,17 @@ impl<K: Known> Files<K> {
         }
     }
 
-    /// Takes some files that nobody has taken.
+    /// Takes some files that nobody has taken: many at first, so that the two do not write side by side.
     fn take(&self) -> Option<Range<usize>> {
-        let first = self.next.fetch_add(FILES_AT_ONCE, Ordering::Relaxed);
         let count = self.files.count();
-        (first < count).then(|| first..count.min(first + FILES_AT_ONCE))
+        let after = |first: usize| first + (count.saturating_sub(first) / SHARE_OF_FILES).max(FILES_AT_ONCE);
+        let first = self.next.0.update(Ordering::Relaxed, Ordering::Relaxed, after);
+        (first < count).then(|| first..count.min(after(first)))
     }
 
     /// Looks at a file, and notes what it has seen.
     fn look_at(&self, place: usize, below: &Below) -> u8 {
-        let is_same = |(path, stamp): (&[u8], Option<u64>)| {
-            let look = || below.look(path, self.horizon).map(|look| look.stamp);
-            stamp.is_some() && look() == stamp
-        };
+        let is_same = |(path, stamp): (&[u8], Option<u64>)| stamp.is_some() && below.stamp(path) == stamp;
         let seen = if self.files.known(place).is_some_and(is_same) { SAME } else { CHANGED };
         if let Some(note) = self.seen.get(place) {
             note.store(seen, Ordering::Relaxed);
@@ -352,7 +357,7 @@ mod tests {
         // What was taken and not finished is looked at again.
         let files = files(&state);
         help(&files, 1);
-        assert_eq!(files.take(), Some(FILES_AT_ONCE..2 * FILES_AT_ONCE));
+        assert_eq!(files.take().map(|taken| taken.start), Some(100 / SHARE_OF_FILES));
         while files.take().is_some() {}
         let seen = files.look(state.structure.as_ref());
         assert_eq!((state.note(seen), state.look(folder.path(), horizon)), (changed.clone(), changed));

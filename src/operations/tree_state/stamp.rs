@@ -102,9 +102,18 @@ mod platform {
 
         /// Looks at a path, without following a link at its end; `None` where there is nothing.
         pub fn look(&self, path: &[u8], horizon: Horizon) -> Option<Look> {
+            self.stat(path).map(|stat| of_stat(&stat, horizon))
+        }
+
+        /// The stamp of what is at a path, as [`Below::look`] tells it.
+        pub fn stamp(&self, path: &[u8]) -> Option<u64> {
+            self.stat(path).map(|stat| hash(numbers_of(&stat)))
+        }
+
+        fn stat(&self, path: &[u8]) -> Option<Stat> {
             // To open each folder and look at the names in it takes no less time than to resolve the paths.
             let path = if path.is_empty() { b"." } else { path };
-            statat(&self.folder, path, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| of_stat(&stat, horizon))
+            statat(&self.folder, path, AtFlags::SYMLINK_NOFOLLOW).ok()
         }
     }
 
@@ -113,6 +122,20 @@ mod platform {
     }
 
     // The types of these fields differ between systems.
+    #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+    fn numbers_of(stat: &Stat) -> [u64; 8] {
+        [
+            stat.st_dev as u64,
+            stat.st_ino as u64,
+            stat.st_size as u64,
+            u64::from(stat.st_mode as u32),
+            stat.st_ctime as u64,
+            stat.st_ctime_nsec as u64,
+            stat.st_mtime as u64,
+            stat.st_mtime_nsec as u64,
+        ]
+    }
+
     #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
     fn of_stat(stat: &Stat, horizon: Horizon) -> Look {
         let changed = (stat.st_ctime as i64, stat.st_ctime_nsec as i64);
@@ -123,18 +146,8 @@ mod platform {
             FileType::Directory => Kind::Folder,
             _ => Kind::Other,
         };
-        let numbers = [
-            stat.st_dev as u64,
-            stat.st_ino as u64,
-            stat.st_size as u64,
-            u64::from(stat.st_mode as u32),
-            changed.0 as u64,
-            changed.1 as u64,
-            modified.0 as u64,
-            modified.1 as u64,
-        ];
         Look {
-            stamp: hash(numbers),
+            stamp: hash(numbers_of(stat)),
             is_settled: horizon.is_settled(time(changed.0, changed.1), time(modified.0, modified.1)),
             kind,
             bytes: stat.st_size as u64,
@@ -194,8 +207,16 @@ mod platform {
 
         /// Looks at a path, without following a link at its end; `None` where there is nothing.
         pub fn look(&self, path: &[u8], horizon: Horizon) -> Option<Look> {
-            let path = self.folder.join(std::str::from_utf8(path).ok()?);
-            path.symlink_metadata().ok().map(|metadata| of_metadata(&metadata, horizon))
+            self.metadata(path).map(|metadata| of_metadata(&metadata, horizon))
+        }
+
+        /// The stamp of what is at a path, as [`Below::look`] tells it.
+        pub fn stamp(&self, path: &[u8]) -> Option<u64> {
+            self.metadata(path).map(|metadata| stamp_of(&metadata))
+        }
+
+        fn metadata(&self, path: &[u8]) -> Option<Metadata> {
+            self.folder.join(std::str::from_utf8(path).ok()?).symlink_metadata().ok()
         }
     }
 
@@ -288,6 +309,7 @@ mod tests {
         assert!(seen.insert(look().stamp), "the inode");
         let metadata = path.symlink_metadata().expect("there");
         assert_eq!(of_metadata(&metadata, horizon), look(), "both ways of looking agree");
+        assert_eq!(below.stamp(b"a.py"), Some(look().stamp));
         assert_eq!(look().kind, Kind::File);
         assert_eq!(below.look(b"", horizon).expect("there").kind, Kind::Folder);
         assert_eq!(below.look(b"none.py", horizon), None);
