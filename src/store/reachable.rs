@@ -125,10 +125,65 @@ impl Store {
             return;
         }
         let mut waiting = self.catalog.places(kind, id);
+        // A pack may hold a version and what that is a difference to, and this be a difference to something elsewhere.
+        let mut known = HashSet::new();
         while let Some(place) = waiting.pop() {
-            if let (Some(frame), true) = (place.frame(), holders.insert(place.pack.name().to_owned())) {
+            let Some(frame) = place.frame() else { continue };
+            if known.insert((place.pack.name().to_owned(), frame.offset)) {
+                holders.insert(place.pack.name().to_owned());
                 waiting.extend(self.catalog.bases(&place.pack, frame));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::pack::format::Prefix;
+    use crate::pack::{PackWriter, PreparedFrame};
+    use crate::snapshot::{Entry, Node, Snapshot, encode_tree};
+    use crate::store::{PACKS, SETTLED_TIER};
+
+    #[test]
+    fn what_a_chain_within_a_pack_begins_with_is_held_as_well() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (store, _) = Store::init(&folder.path().join("store")).expect("made");
+        let version = |number: usize| format!("{number}\n{}", "# a line that stays\n".repeat(40)).into_bytes();
+        let id = |number: usize| ObjectId::of(&version(number));
+        // The first version in a pack that no step merges.
+        let first = format!("{PACKS}/{:016x}.pack", 7);
+        let mut pack =
+            PackWriter::create(&*store.storage, "tmp/first".into(), store.config.store, SETTLED_TIER).expect("created");
+        let frame = PreparedFrame::new(&[(ObjectKind::Chunk, id(0), &version(0))], Prefix::None, &[], 0, 3);
+        pack.add(frame).expect("added");
+        pack.finish(&first).expect("finished");
+        let mut snapshot = None;
+        for number in 1..=8 {
+            let mut writer = store.writer().expect("a slot");
+            let bytes = version(number);
+            let length = bytes.len() as u64;
+            writer.add(ObjectKind::Chunk, id(number), bytes, Some(id(number - 1))).expect("added");
+            if number == 8 {
+                let file = Entry::File { id: id(7), bytes: length, executable: false };
+                let tree = encode_tree(&BTreeMap::from([(b"a.py".to_vec(), Node::Entry(file))]));
+                let root = ObjectId::of(&tree);
+                let whole = Snapshot { root, outside: BTreeMap::new() }.encode();
+                snapshot = Some(ObjectId::of(&whole));
+                writer.add(ObjectKind::Tree, root, tree, None).expect("added");
+                writer.add(ObjectKind::Snapshot, ObjectId::of(&whole), whole, None).expect("added");
+            }
+            writer.flush_objects().expect("written");
+        }
+        store.catalog.refresh().expect("lists");
+        let merged = store.merge_packs_step().expect("merged");
+        assert_eq!((merged.there.len(), merged.replaced.len()), (2, 8));
+        let all: HashSet<String> = store.catalog.packs().iter().map(|pack| pack.name().to_owned()).collect();
+        let positions = |place: &super::super::Place| place.frame().expect("there").chain_position;
+        assert_eq!(store.catalog.places(ObjectKind::Chunk, id(7)).iter().map(positions).collect::<Vec<_>>(), [7]);
+        store.catalog.set_condemned(all.clone());
+        assert_eq!(store.holders_of_unlasting(&[snapshot.expect("written")]).expect("readable"), all);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use runsnap::storage::{LocalStorage, Storage};
 use runsnap::store::Store;
 use serde_json::{Value, json};
 
-use crate::support::{Project, RUNSNAP, tree};
+use crate::support::{Project, RUNSNAP, time_passes, tree};
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -281,34 +282,49 @@ fn special_and_unreadable_files_are_named() {
         |path: &str, mode| fs::set_permissions(project.path(path), fs::Permissions::from_mode(mode)).expect("chmod");
     lock("locked.py", 0o000);
     lock("closed", 0o000);
-    let mut command = project.command(["capture", "--tree", ".", "--run", "locked", "--json"]);
+    let copy = project.folder.path().join("runsnap");
+    let store = project.beside("theirs");
     if is_root() {
         // Nothing is unreadable for root: an ordinary user captures instead.
-        use std::os::unix::process::CommandExt;
         let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("chmod");
         open(project.folder.path());
-        let copy = project.folder.path().join("runsnap");
         // By a process of its own: a file that a fork of this one still has open for writing cannot be run.
         assert!(Command::new("cp").arg(RUNSNAP).arg(&copy).status().is_ok_and(|status| status.success()));
-        let store = project.beside("theirs");
         fs::create_dir(&store).expect("made");
         open(&store);
         let store = store.join("store");
-        let arguments = ["capture", "--tree", ".", "--run", "locked", "--json", "--store"];
         Command::new(&copy).args(["init", "--store"]).arg(&store).uid(65534).gid(65534).output().expect("runs");
-        command = Command::new(&copy);
-        command.args(arguments).arg(&store).current_dir(project.root()).uid(65534).gid(65534);
     }
-    let captured: crate::support::Finished = command.output().expect("runs").into();
-    let captured = captured.expect(3);
-    assert!(
-        captured.stderr.contains("locked.py") && captured.stderr.contains("permission denied"),
-        "{}",
-        captured.stderr
-    );
+    let capture = |name: &str, status| {
+        let arguments = ["capture", "--tree", ".", "--run", name, "--json"];
+        let mut command = project.command(arguments);
+        if is_root() {
+            command = Command::new(&copy);
+            command.args(arguments).arg("--store").arg(store.join("store")).current_dir(project.root());
+            command.uid(65534).gid(65534);
+        }
+        crate::support::Finished::from(command.output().expect("runs")).expect(status)
+    };
+    let captured = capture("locked", 3);
+    let told = |captured: &crate::support::Finished| {
+        captured.stderr.contains("locked.py") && captured.stderr.contains("permission denied")
+    };
+    assert!(told(&captured), "{}", captured.stderr);
     lock("closed", 0o755);
     let unreadable = |path: &str| json!({"path": path, "reason": "unreadable", "detail": "permission denied"});
     assert_eq!(captured.json()["left_out"], json!([unreadable("closed"), unreadable("locked.py")]));
+
+    // It is told of each time, also where nothing has changed since, until it can be read.
+    time_passes();
+    for name in ["open", "unchanged"] {
+        let captured = capture(name, 3);
+        assert!(told(&captured), "{name}: {}", captured.stderr);
+        assert_eq!(captured.json()["left_out"], json!([unreadable("locked.py")]), "{name}");
+    }
+    lock("locked.py", 0o644);
+    let before = captured.json()["files"].as_u64().expect("a number");
+    let captured = capture("readable", 0).json();
+    assert_eq!((&captured["left_out"], &captured["files"]), (&json!([]), &json!(before + 2)));
 }
 
 #[test]

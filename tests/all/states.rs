@@ -14,15 +14,7 @@ use runsnap::operations::gc::{GcOptions, gc};
 use runsnap::operations::session::{RunOptions, Session, SessionOptions};
 use runsnap::store::Store;
 
-use crate::support::{Project, bytes_read, tree};
-
-/// Longer than any tick of a clock that files are stamped by: what has been still for that long is believed.
-const SETTLED: Duration = Duration::from_millis(25);
-
-fn time_passes() {
-    // Not to wait for anybody: a file's time has to be past for its stamp to be trusted.
-    std::thread::sleep(SETTLED);
-}
+use crate::support::{Project, bytes_read, time_passes, tree};
 
 fn capture_into(store: &Path, root: &Path) -> Captured {
     let store = Store::init(store).expect("a store").0;

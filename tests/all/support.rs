@@ -6,12 +6,21 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// The binary under test.
 pub const RUNSNAP: &str = env!("CARGO_BIN_EXE_runsnap");
+
+/// Longer than any tick of a clock that files are stamped by: what has been still for that long is believed.
+const SETTLED: Duration = Duration::from_millis(25);
+
+/// Not to wait for anybody: a file's time has to be past for its stamp to be trusted.
+pub fn time_passes() {
+    std::thread::sleep(SETTLED);
+}
 
 /// A folder `project` with a root marker, in a temporary folder of its own.
 pub struct Project {

@@ -95,7 +95,7 @@ pub struct Structure {
     pub folders: Vec<FolderState>,
     /// What else must be as it was.
     pub conditions: Vec<Condition>,
-    /// Files that cannot be taken, secrets aside.
+    /// What the walk has left out: neither files nor folders nor links.
     pub left_out: Vec<LeftOut>,
     /// What the walk had to say.
     pub warnings: Vec<String>,
