@@ -5,7 +5,8 @@ use std::fs;
 use std::sync::Arc;
 
 use runsnap::id::ObjectId;
-use runsnap::pack::Pack;
+use runsnap::pack::format::ObjectKind;
+use runsnap::pack::{Object, Pack};
 use runsnap::store::Store;
 
 use crate::support::Project;
@@ -84,6 +85,34 @@ fn larger_packs_are_compressed_anew() {
 }
 
 #[test]
+fn what_a_merge_makes_of_packs_does_not_depend_on_their_names() {
+    let noise = |seed: usize, bytes: usize| {
+        let mut noise = vec![0; bytes];
+        blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut noise);
+        noise
+    };
+    let merged = || {
+        let project = Project::with_code();
+        for number in 1..=FAN_IN {
+            // Each version has most of the one before, and less of those before that.
+            let blocks = (0..FAN_IN).map(|block| noise(block + 100 * usize::from(block < number), 700));
+            project.write("table.bin", blocks.collect::<Vec<_>>().concat());
+            project.write(format!("only-{number}.bin"), noise(1000 + number, 5 << 10));
+            project.capture(&name(number));
+        }
+        let after = packs(&project);
+        assert_eq!((after.len(), after[0].tier), (1, 1));
+        // Snapshots are no versions of each other.
+        let is_version = |object: &&Object| object.kind != ObjectKind::Snapshot;
+        after[0].objects.iter().filter(is_version).map(|object| object.name).collect::<Vec<_>>()
+    };
+    let first = merged();
+    for _ in 0..3 {
+        assert_eq!(merged(), first);
+    }
+}
+
+#[test]
 fn damage_goes_with_its_frame_and_hits_no_other_run() {
     let project = Project::with_code();
     for number in 1..FAN_IN {
@@ -95,7 +124,7 @@ fn damage_goes_with_its_frame_and_hits_no_other_run() {
     // A bit in the frame that has the file of one run alone.
     let id = ObjectId::of(format!("4 {}", ObjectId::of(&[4])).as_bytes());
     let store = open(&project);
-    let place = store.catalog().places(runsnap::pack::format::ObjectKind::Chunk, id).remove(0);
+    let place = store.catalog().places(ObjectKind::Chunk, id).remove(0);
     let offset = place.frame().expect("there").offset as usize + 2;
     let path = project.store().join(&place.pack.path);
     let mut bytes = fs::read(&path).expect("readable");

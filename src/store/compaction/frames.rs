@@ -92,7 +92,10 @@ impl Store {
 
 impl Compaction<'_> {
     /// Sorts contents and trees into units; the trees that are left go into dense frames.
-    pub(super) fn arrange(&self, contents: Vec<Item>, folders: Vec<Item>) -> (Vec<Unit>, Vec<Item>) {
+    pub(super) fn arrange(&self, mut contents: Vec<Item>, mut folders: Vec<Item>) -> (Vec<Unit>, Vec<Item>) {
+        // The packs of captures come in the order of their names, which are random. In a chain later versions stand higher.
+        contents.sort_by_key(Item::position);
+        folders.sort_by_key(Item::position);
         let (mut solid, mut dense) = (Vec::new(), Vec::new());
         let mut differences: BTreeMap<(String, usize), (Place, Vec<Item>)> = BTreeMap::new();
         for item in contents.into_iter().chain(folders) {

@@ -11,7 +11,7 @@ use crate::pack::{Frame, Pack, PackWriter, PreparedFrame};
 use crate::store::Store;
 
 /// Packs that have more bytes together are worth to be compressed anew.
-const SMALL_BYTES: u64 = 128 << 10;
+const SMALL_BYTES: u64 = 32 << 10;
 
 impl Store {
     /// Puts the frames of `inputs` into one pack; `temporary` is a name for it in tmp/. The inputs, all of which can go at
