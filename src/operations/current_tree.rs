@@ -287,8 +287,7 @@ fn take_all(
 ) -> Result<Current> {
     let horizon = Horizon::now(&tracked.root);
     let selection = tracked.select();
-    let mut structure =
-        if tracked.is_entry() { None } else { Structure::after_walk(&tracked.root, &selection, horizon) };
+    let structure = if tracked.is_entry() { None } else { Structure::after_walk(&tracked.root, &selection, horizon) };
     let generation = writer.generation()?;
     // Trees are found by their folders where the state knows these; else by the files of an older version. To look for that may
     // take long where many captures have just been recorded: their records are read.
@@ -301,11 +300,10 @@ fn take_all(
     let mut taking = Taking::new(selection, earlier);
     taking.take_all(writer, store, tracked.include_secrets, progress)?;
     // No stamp is kept of what could not be read. It is looked for again, and told of again, until it can be.
-    let of_walk = |left_out: &LeftOut| structure.as_ref().is_some_and(|s: &Structure| s.left_out.contains(left_out));
-    let is_told = |left_out: &LeftOut| left_out.reason == LeftOutReason::Secret || of_walk(left_out);
-    if !taking.selection.left_out.iter().all(is_told) {
-        structure = None;
-    }
+    let structure = structure.filter(|structure| {
+        let is_told = |l: &LeftOut| l.reason == LeftOutReason::Secret || structure.left_out.contains(l);
+        taking.selection.left_out.iter().all(is_told)
+    });
     let is_same = |state: &&TreeState| is_vouched_for && state.entries().eq(taking.entries.iter());
     let (snapshot, mut trees) = match before.as_ref().filter(is_same) {
         Some(state) => {

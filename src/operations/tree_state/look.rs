@@ -98,8 +98,7 @@ impl TreeState {
                 kept.folders.insert(place);
             }
         }
-        let decides =
-            |place: &usize| self.files.get(*place).is_some_and(|file| decides_what_is_tracked(file.path.as_bytes()));
+        let decides = |place: &usize| self.files.get(*place).is_some_and(|file| decides_what_is_tracked(&file.path));
         let is_same = seen.is_same && !seen.changed.iter().any(decides);
         if is_same { TreeLook::Same(seen.changed) } else { TreeLook::Walk }
     }
@@ -274,12 +273,12 @@ fn has_several_cores() -> bool {
 }
 
 /// Whether a change of a file can change which files are tracked.
-pub(super) fn decides_what_is_tracked(path: &[u8]) -> bool {
-    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+pub(super) fn decides_what_is_tracked(path: &TrackedPath) -> bool {
+    let name = path.name();
     IGNORE_FILES.iter().any(|rule| rule.as_bytes() == name)
         || name == b"pyvenv.cfg"
-        || path == b"metadata/manifest.json"
-        || path.strip_suffix(MANIFEST_PATH.as_bytes()).is_some_and(|rest| rest.ends_with(b"/"))
+        || path.as_bytes() == b"metadata/manifest.json"
+        || path.as_bytes().strip_suffix(MANIFEST_PATH.as_bytes()).is_some_and(|rest| rest.ends_with(b"/"))
 }
 
 /// What a folder's names and their types hash to, in whatever order they are listed.

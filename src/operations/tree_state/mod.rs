@@ -302,8 +302,8 @@ impl TreeState {
             let path = TrackedPath::in_folder(folder.as_ref(), name);
             let known = path.as_ref().map(|path| self.files.binary_search_by(|file| file.path.cmp(path)));
             match (path, known) {
-                (Some(path), Some(Ok(place))) if !decides_what_is_tracked(path.as_bytes()) => places.push(place),
-                (Some(path), _) if decides_what_is_tracked(path.as_bytes()) => return TreeLook::Walk,
+                (Some(path), Some(Ok(place))) if !decides_what_is_tracked(&path) => places.push(place),
+                (Some(path), _) if decides_what_is_tracked(&path) => return TreeLook::Walk,
                 // A file that is ignored, perhaps, and was written to.
                 _ => drop(folders.insert(folder.as_ref())),
             }

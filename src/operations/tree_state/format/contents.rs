@@ -1,6 +1,8 @@
 //! The second part of a state, which is read once something has changed or there is something to say: what became of the
 //! files, the trees that they are in, and what was left out.
 
+use std::sync::Arc;
+
 use super::super::kept::Kept;
 use super::super::outline::{Outline, SeenFiles};
 use super::super::{FileState, Taken, TreeState};
@@ -37,7 +39,7 @@ pub(super) fn push(out: &mut Vec<u8>, state: &TreeState) {
 pub(super) fn read(decoder: &mut Decoder<'_>, outline: Outline) -> DecodeResult<TreeState> {
     let Outline { generation, packs, snapshot, files, mut structure, .. } = outline;
     // Somebody may still be looking at them.
-    let SeenFiles { paths, stamps } = std::sync::Arc::unwrap_or_clone(files);
+    let SeenFiles { paths, stamps } = Arc::unwrap_or_clone(files);
     let mut files = Vec::with_capacity(stamps.len());
     for (path, stamp) in checked(paths)?.zip(stamps) {
         let (taken, warnings) = read_file(decoder)?;
@@ -73,7 +75,7 @@ pub(super) fn push_note(out: &mut Vec<u8>, state: &TreeState, kept: &Kept) -> Op
 pub(super) fn apply_note<'n>(state: &mut TreeState, note: &'n [u8]) -> DecodeResult<&'n [u8]> {
     let mut decoder = Decoder::new(note);
     for _ in 0..decoder.count(2)? {
-        let file = std::sync::Arc::make_mut(&mut state.files).get_mut(read_place(&mut decoder)?);
+        let file = Arc::make_mut(&mut state.files).get_mut(read_place(&mut decoder)?);
         let file = file.ok_or("a file that the state has not")?;
         (file.taken, file.warnings) = read_file(&mut decoder)?;
     }

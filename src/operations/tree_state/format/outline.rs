@@ -44,7 +44,7 @@ pub(super) fn read(decoder: &mut Decoder<'_>) -> DecodeResult<Outline> {
         return Err("not in order".into());
     }
     let paths = read_paths(decoder)?;
-    let stamps = read_stamps(decoder, paths.len())?;
+    let stamps = read_stamps(decoder, paths.count())?;
     let structure = match decoder.u8()? {
         0 => None,
         _ => Some(read_structure(decoder)?),
