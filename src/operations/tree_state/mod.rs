@@ -8,32 +8,27 @@ pub mod kept;
 mod look;
 mod outline;
 pub mod stamp;
+mod structure;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use kept::Kept;
 use look::{decides_what_is_tracked, hash_of_names};
-use rayon::prelude::*;
-use stamp::{Below, Horizon, Kind};
+use stamp::{Below, Horizon};
 
 use super::take_files::FolderTrees;
 use crate::error::Result;
 use crate::id::ObjectId;
-use crate::run_record::LeftOut;
 use crate::snapshot::{EncodedTree, Entry, Node, encode_tree};
 use crate::storage::write_whole;
 use crate::store::{MergedPacks, RecentVersions, STATES, Store, Writer};
-use crate::tracked_files::Selection;
-use crate::tracked_files::walk::IGNORE_FILES;
 use crate::tracked_path::TrackedPath;
 
 pub use look::{Looked, TreeLook};
 pub use outline::{KeptState, Totals};
-
-/// From this many folders on they are listed by all cores.
-const PARALLEL_FOLDERS: usize = 128;
+pub use structure::{Condition, FolderState, Structure};
 
 /// What became of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,50 +49,6 @@ pub struct FileState {
     /// What became of it.
     pub taken: Taken,
     /// What the user was told of it: tokens in it.
-    pub warnings: Vec<String>,
-}
-
-/// A folder as it was seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FolderState {
-    /// Its path; the root has none.
-    pub path: Option<TrackedPath>,
-    /// Its stamp, if that was settled when the folder was listed.
-    pub stamp: Option<u64>,
-    /// What its names and their types hash to.
-    pub names: u64,
-}
-
-/// Something beside the tracked files that decides which files are tracked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Condition {
-    /// Its absolute path.
-    pub path: PathBuf,
-    /// Its stamp, `None` where there is nothing.
-    pub stamp: Option<u64>,
-}
-
-impl Condition {
-    fn holds(&self) -> bool {
-        let stamp = match self.path.symlink_metadata() {
-            Ok(metadata) if metadata.is_dir() => Some(FOLDER),
-            Ok(metadata) => Some(stamp::stamp_of(&metadata)),
-            Err(_) => None,
-        };
-        stamp == self.stamp
-    }
-}
-
-/// Which files are tracked, as long as folders and conditions stay the same.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Structure {
-    /// The folders that were walked, sorted.
-    pub folders: Vec<FolderState>,
-    /// What else must be as it was.
-    pub conditions: Vec<Condition>,
-    /// What the walk has left out: neither files nor folders nor links.
-    pub left_out: Vec<LeftOut>,
-    /// What the walk had to say.
     pub warnings: Vec<String>,
 }
 
@@ -271,8 +222,8 @@ impl TreeState {
         let (files, bytes) =
             self.entries().fold((0, 0), |(files, bytes), (_, entry)| (files + 1, bytes + entry.bytes()));
         let has_remark = |file: &FileState| file.taken == Taken::Secret || !file.warnings.is_empty();
-        let of_structure = |structure: &Structure| !structure.left_out.is_empty() || !structure.warnings.is_empty();
-        let has_remarks = self.files.iter().any(has_remark) || self.structure.as_ref().is_some_and(of_structure);
+        let of_structure = self.structure.as_ref().is_some_and(Structure::has_remarks);
+        let has_remarks = of_structure || self.files.iter().any(has_remark);
         Totals { files, bytes, has_remarks }
     }
 
@@ -396,77 +347,6 @@ impl TreeState {
         encoded
     }
 }
-
-impl Structure {
-    /// Whether it depends on there being nothing at a path.
-    pub fn has_nothing_at(&self, path: &Path) -> bool {
-        // Not by components: there may be a thousand, of earlier runs in the tree.
-        let is_it = |condition: &Condition| condition.stamp.is_none() && condition.path.as_os_str() == path.as_os_str();
-        self.conditions.iter().any(is_it)
-    }
-
-    /// What a walk has found, if a later look can tell whether another walk would find the same.
-    ///
-    /// `horizon` is of a moment before the walk.
-    pub fn after_walk(root: &Path, selection: &Selection, horizon: Horizon) -> Option<Self> {
-        let is_plain = |left_out: &LeftOut| left_out.reason == crate::run_record::LeftOutReason::SpecialFile;
-        if selection.has_problems || !selection.left_out.iter().all(is_plain) {
-            return None;
-        }
-        let mut structure =
-            Self { left_out: selection.left_out.clone(), warnings: selection.warnings.clone(), ..Self::default() };
-        let mut conditions: Vec<PathBuf> = selection.conditions.clone();
-        for ancestor in root.ancestors().skip(1) {
-            conditions.extend(IGNORE_FILES.iter().chain(&[".git"]).map(|name| ancestor.join(name)));
-        }
-        conditions.push(root.join(".git"));
-        let list = |folder: &PathBuf| -> Option<(FolderState, Vec<PathBuf>)> {
-            let mut rules = Vec::new();
-            let path = folder.strip_prefix(root).ok()?;
-            let path = if path.as_os_str().is_empty() { None } else { Some(TrackedPath::from_path(path)?) };
-            let below = Below::open(folder).ok()?;
-            // Before the folder is listed, and settled before the walk: then both have seen the same names.
-            let look = below.look(b"", horizon).filter(|look| look.kind == Kind::Folder && look.is_settled)?;
-            let names = hash_of_names(folder, |name| {
-                let is_rule = IGNORE_FILES.iter().any(|rule| rule.as_bytes() == name);
-                let file = if is_rule { TrackedPath::in_folder(path.as_ref(), name) } else { None };
-                if file.is_some_and(|file| !selection.files.contains_key(&file)) {
-                    rules.extend(std::str::from_utf8(name).ok().map(|name| folder.join(name)));
-                }
-            })?;
-            Some((FolderState { path, stamp: look.trusted(), names }, rules))
-        };
-        let listed: Option<Vec<_>> = if selection.folders.len() < PARALLEL_FOLDERS {
-            selection.folders.iter().map(list).collect()
-        } else {
-            selection.folders.par_iter().map(list).collect()
-        };
-        for (folder, rules) in listed? {
-            structure.folders.push(folder);
-            conditions.extend(rules);
-        }
-        structure.folders.sort_by(|a, b| a.path.cmp(&b.path));
-        for path in conditions {
-            let stamp = match path.symlink_metadata() {
-                Ok(metadata) => {
-                    let look = stamp::of_metadata(&metadata, horizon);
-                    // Of a folder it only matters that it is there.
-                    match look.kind {
-                        Kind::Folder => Some(FOLDER),
-                        _ => Some(look.trusted()?),
-                    }
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-                Err(_) => return None,
-            };
-            structure.conditions.push(Condition { path, stamp });
-        }
-        Some(structure)
-    }
-}
-
-/// Stands for the stamp of a condition that is a folder.
-const FOLDER: u64 = 0;
 
 /// The path of a folder's tree, empty for the root's.
 fn path_of_tree((path, _): &(Option<TrackedPath>, ObjectId)) -> &[u8] {
