@@ -125,19 +125,59 @@ fn sessions() {
         tell(&format!("{files} files"), times);
         if files == 356 {
             for (what, is_there) in [("with a run folder", true), ("with a run folder that is made", false)] {
-                let folder = |number: u64| work.join(format!("runs-{is_there}/{number:06}"));
-                let times = (0..FOLDER_RUNS).map(|number| {
-                    if is_there {
-                        // As the frameworks make it, for what a run leaves.
-                        fs::create_dir_all(folder(number).join("metadata")).expect("made");
-                    }
-                    timed(&mut session, &run_options(number, Some(folder(number))))
-                });
-                tell(&format!("{files} files, {what}"), times.collect());
+                let (times, bare) = in_run_folders(&mut session, &work.join(format!("runs-{is_there}")), is_there);
+                tell(&format!("{files} files, {what}"), times);
+                tell("the same files, written without a run", bare);
             }
         }
         println!("{:?}", session.statistics());
     }
+}
+
+/// Runs with folders of their own below `base`, and by turns the bare system calls that put the same two files into another.
+fn in_run_folders(session: &mut Session, base: &Path, is_there: bool) -> (Vec<Duration>, Vec<Duration>) {
+    let folder = |kind: &str, number: u64| {
+        let folder = base.join(format!("{number:06}-{kind}"));
+        if is_there {
+            // As the frameworks make it, for what a run leaves.
+            fs::create_dir_all(folder.join("metadata")).expect("made");
+        }
+        folder
+    };
+    let first = folder("first", 0);
+    timed(session, &run_options(FOLDER_RUNS, Some(first.clone())));
+    let contents = ["backtest_metadata.json", "manifest.json"]
+        .map(|name| (name, fs::read(first.join("metadata").join(name)).expect("written")));
+    println!("of {:?} bytes:", contents.each_ref().map(|(_, content)| content.len()));
+    let (mut times, mut bare) = (Vec::new(), Vec::new());
+    for number in 0..FOLDER_RUNS {
+        // Whoever comes second finds some of what it needs in the processor's caches.
+        let mut captures = || times.push(timed(session, &run_options(number, Some(folder("run", number)))));
+        let mut writes = || bare.push(write_bare(&folder("bare", number), &contents, is_there));
+        if number % 2 == 0 {
+            captures();
+            writes();
+        } else {
+            writes();
+            captures();
+        }
+    }
+    (times, bare)
+}
+
+fn write_bare(folder: &Path, contents: &[(&str, Vec<u8>)], is_there: bool) -> Duration {
+    let metadata = folder.join("metadata");
+    let begin = Instant::now();
+    if !is_there {
+        fs::create_dir(folder).expect("made");
+        fs::create_dir(&metadata).expect("made");
+    }
+    for (name, content) in contents {
+        let temporary = metadata.join(format!("{name}.tmp"));
+        fs::File::create_new(&temporary).expect("made").write_all(content).expect("written");
+        fs::rename(&temporary, metadata.join(name)).expect("renamed");
+    }
+    begin.elapsed()
 }
 
 /// Another process edits a file, and says so; the run that is captured then must have the edit.

@@ -222,16 +222,20 @@ fn backtest_metadata() {
     }
     let [tree, yaml, alone, named] = &all[..] else { panic!("four captures") };
 
-    let file = |path: &str| tree["files"].as_array().expect("a list").iter().find(|f| f["path"] == path).expect(path);
+    let list = |of: &Value, field: &str| of[field].as_array().expect("a list").clone();
+    let files: Vec<(Value, Value)> = list(tree, "captured_files").into_iter().zip(list(tree, "files")).collect();
+    assert_eq!(files.len(), list(tree, "files").len());
+    let file = |path: &str| files.iter().find(|(listed, _)| listed == path).map(|(_, file)| file.clone()).expect(path);
     assert_eq!(file("run.sh")["executable"], true);
     assert_eq!((&file("latest.py")["target"], file("latest.py").get("id")), (&json!("strategy.py"), None));
     assert_eq!(file("odd.py")["target_bytes"], "bW9tZW50dW0v//4ucHk=");
     assert_eq!(file("momentum/empty.py")["bytes"], 0);
-    let has = |list: &Value, path: &str| list.as_array().expect("a list").iter().any(|f| f["path_bytes"] == path);
-    assert!(has(&tree["files"], "bW9tZW50dW0v//4ucHk=") && has(&tree["files"], "b2Rk8C5weQ=="));
-    assert!(has(&tree["left_out"], "/y8uZW52"), "a secret in a folder whose name is not text");
+    assert_eq!(file("momentum/\u{fffd}\u{fffd}.py")["path_bytes"], "bW9tZW50dW0v//4ucHk=");
+    assert_eq!(file("odd\u{fffd}.py")["path_bytes"], "b2Rk8C5weQ==");
+    assert_eq!((&tree["file_status"], file("strategy.py").get("status")), (&json!("unknown"), None));
+    let secret = list(tree, "left_out").iter().any(|file| file["path_bytes"] == "/y8uZW52");
+    assert!(secret, "a secret in a folder whose name is not text");
     assert_eq!(tree["left_out"].as_array().map(Vec::len), Some(2));
-    assert!(tree["captured_files"].as_array().expect("a list").contains(&json!("momentum/\u{fffd}\u{fffd}.py")));
     assert_eq!(tree["captured_files"], tree["code_capture"]["captured_files"]);
     assert_eq!(
         tree["code_capture"]["total_code_size_bytes"],
@@ -251,15 +255,18 @@ fn backtest_metadata() {
     assert!(!yaml["code_capture"]["detection_warnings"].as_array().expect("a list").is_empty());
 
     let optional = optional(&schema, tree);
-    assert!(!optional.is_empty() && optional.iter().all(|place| place.ends_with("/executable")), "{optional:?}");
+    let is_extra = |place: &String| place.ends_with("/executable") || place.ends_with("/path_bytes");
+    assert!(optional.len() > 2 && optional.iter().all(is_extra), "{optional:?}");
     assert_closed(&schema, tree, &["", "/code_capture", "/files/0", "/left_out/0"]);
     let wrong = [
         ("/data_bundle_info", json!({})),
         ("/code_capture/code_capture_mode", json!("all")),
         ("/code_capture/detection_confidence", json!(1.5)),
-        ("/files/0/status", json!("new")),
-        ("/files/0/path", json!("../up")),
-        ("/files/0/path", json!("/etc")),
+        ("/captured_files/0", json!(null)),
+        ("/files/0/bytes", json!(-1)),
+        ("/files/1/id", json!("ab")),
+        ("/file_status", json!("new")),
+        ("/left_out/0/path", json!("../up")),
         ("/left_out/0/reason", json!("no reason")),
         ("/snapshot", json!("")),
     ];

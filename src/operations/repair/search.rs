@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use walkdir::WalkDir;
 
 use super::super::read_stable::open;
-use super::super::run_folder::METADATA_PATH;
+use super::super::run_folder::{self, METADATA_PATH};
 use super::super::take_files::entry_of;
 use super::lost::Lost;
 use super::packs::Examined;
@@ -159,37 +158,8 @@ fn take_structure(
 
 /// The files that a run's metadata file lists, with their ids: enough to make its trees again.
 fn listed_files(store: &Store, start: &RunStart) -> Option<BTreeMap<TrackedPath, Entry>> {
-    #[derive(Deserialize)]
-    struct Listed {
-        #[serde(flatten)]
-        path: TrackedPath,
-        id: Option<ObjectId>,
-        bytes: u64,
-        #[serde(default)]
-        executable: bool,
-        target: Option<String>,
-        target_bytes: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Metadata {
-        files: Vec<Listed>,
-    }
-    use base64::Engine as _;
     let folder = store.storage().at(Path::new(&start.run_folder.as_ref()?.path));
-    let metadata: Metadata = serde_json::from_slice(&folder.read(METADATA_PATH, MAX_METADATA_BYTES).ok()?).ok()?;
-    let entry = |listed: Listed| {
-        let target = || match (listed.target, listed.target_bytes) {
-            (Some(text), None) => Some(text.into_bytes()),
-            (None, Some(text)) => base64::engine::general_purpose::STANDARD.decode(text).ok(),
-            _ => None,
-        };
-        let entry = match listed.id {
-            Some(id) => Entry::File { id, bytes: listed.bytes, executable: listed.executable },
-            None => Entry::Symlink { target: target()? },
-        };
-        Some((listed.path, entry))
-    };
-    metadata.files.into_iter().map(entry).collect()
+    run_folder::listed_files(&folder.read(METADATA_PATH, MAX_METADATA_BYTES).ok()?)
 }
 
 /// What a folder would be as a snapshot: with everything in it, and as a capture would choose.

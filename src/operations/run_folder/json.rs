@@ -1,0 +1,100 @@
+//! JSON documents, and the files of a snapshot as these show them.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+
+use crate::id::ObjectId;
+use crate::run_record::{FileStatus, RunStart};
+use crate::snapshot::Entry;
+use crate::tracked_path::TrackedPath;
+
+/// A document with an indent of two spaces, which ends with a newline.
+pub fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
+    // Strings, numbers and lists: nothing that could fail to be written as JSON.
+    let mut bytes = serde_json::to_vec_pretty(value).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+/// The content of a file or link as JSON shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Content {
+    /// The hash of a file's content; a link has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<ObjectId>,
+    /// The length of the file, or of what a link leads to.
+    bytes: u64,
+    /// Whether its owner may execute the file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    executable: bool,
+    /// Where a link leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    /// The same in base64, where it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_bytes: Option<String>,
+}
+
+impl From<&Entry> for Content {
+    fn from(entry: &Entry) -> Self {
+        match entry {
+            Entry::File { id, bytes, executable } => {
+                Self { id: Some(*id), bytes: *bytes, executable: *executable, target: None, target_bytes: None }
+            }
+            Entry::Symlink { target } => {
+                let text = std::str::from_utf8(target).ok().map(str::to_owned);
+                Self {
+                    id: None,
+                    bytes: target.len() as u64,
+                    executable: false,
+                    target_bytes: if text.is_none() { Some(BASE64.encode(target)) } else { None },
+                    target: text,
+                }
+            }
+        }
+    }
+}
+
+impl Content {
+    /// The file or link that it is of; none where it is of neither.
+    pub fn into_entry(self) -> Option<Entry> {
+        match (self.id, self.target, self.target_bytes) {
+            (Some(id), None, None) => Some(Entry::File { id, bytes: self.bytes, executable: self.executable }),
+            (None, Some(text), None) => Some(Entry::Symlink { target: text.into_bytes() }),
+            (None, None, Some(text)) => Some(Entry::Symlink { target: BASE64.decode(text).ok()? }),
+            _ => None,
+        }
+    }
+}
+
+/// A file of a run as JSON shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FileLine<'a> {
+    /// The file.
+    #[serde(flatten)]
+    pub path: &'a TrackedPath,
+    /// What it holds.
+    #[serde(flatten)]
+    pub content: Content,
+    /// What is known beyond the content.
+    pub status: FileStatus,
+}
+
+/// The files of a run as JSON shows them.
+pub fn file_lines<'a>(
+    start: &RunStart,
+    files: impl IntoIterator<Item = (&'a TrackedPath, &'a Entry)>,
+) -> Vec<FileLine<'a>> {
+    let line = |(path, entry): (&'a TrackedPath, &Entry)| FileLine {
+        path,
+        content: entry.into(),
+        status: own_status(start, path).unwrap_or(start.file_status),
+    };
+    files.into_iter().map(line).collect()
+}
+
+/// The status of a file that has another than the run's usual one.
+pub fn own_status(start: &RunStart, path: &TrackedPath) -> Option<FileStatus> {
+    start.statuses.iter().find(|status| status.path == *path).map(|status| status.status)
+}
