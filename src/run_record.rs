@@ -237,6 +237,18 @@ pub struct RunStart {
     pub imported: Option<Imported>,
 }
 
+impl RunStart {
+    /// What is known of a file of the run.
+    pub fn status_of(&self, path: &TrackedPath) -> FileStatus {
+        self.own_status(path).unwrap_or(self.file_status)
+    }
+
+    /// The status of a file that is one of the exceptions.
+    pub fn own_status(&self, path: &TrackedPath) -> Option<FileStatus> {
+        self.statuses.iter().find(|status| status.path == *path).map(|status| status.status)
+    }
+}
+
 /// Whether a run is a state that a watcher has kept on its own account, and nobody's backtest.
 ///
 /// It is a run all the same, so that it can be listed, restored, compared and forgotten like any other; and it needs no

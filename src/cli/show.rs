@@ -1,8 +1,11 @@
+use std::collections::BTreeMap;
+
 use runsnap::Result;
-use runsnap::operations::run_folder::file_lines;
-use runsnap::run_record::FileStatus;
+use runsnap::operations::run_folder::Content;
+use runsnap::run_record::{FileStatus, RunStart};
 use runsnap::snapshot::Entry;
 use runsnap::store::Run;
+use runsnap::tracked_path::TrackedPath;
 use serde_json::{Value, json};
 
 use super::context::Context;
@@ -54,7 +57,21 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Outcome> {
     Ok(Outcome::problems_if(!problems.is_empty()))
 }
 
-fn text(run: &Run, files: &std::collections::BTreeMap<runsnap::tracked_path::TrackedPath, Entry>) -> String {
+/// A file of a run as JSON shows it.
+#[derive(serde::Serialize)]
+struct FileLine<'a> {
+    #[serde(flatten)]
+    path: &'a TrackedPath,
+    #[serde(flatten)]
+    content: Content,
+    status: FileStatus,
+}
+
+fn file_lines<'a>(start: &RunStart, files: &'a BTreeMap<TrackedPath, Entry>) -> Vec<FileLine<'a>> {
+    files.iter().map(|(path, entry)| FileLine { path, content: entry.into(), status: start.status_of(path) }).collect()
+}
+
+fn text(run: &Run, files: &BTreeMap<TrackedPath, Entry>) -> String {
     let start = &run.start;
     let mut out = String::new();
     let mut line = |name: &str, value: String| out += &format!("{name:<12} {value}\n");
@@ -93,8 +110,7 @@ fn text(run: &Run, files: &std::collections::BTreeMap<runsnap::tracked_path::Tra
     }
     out.push('\n');
     for (path, entry) in files {
-        let status = start.statuses.iter().find(|s| s.path == *path).map_or(start.file_status, |s| s.status);
-        let status = match status {
+        let status = match start.status_of(path) {
             FileStatus::Unknown => "",
             FileStatus::Verified => "  verified",
             FileStatus::Edited => "  edited",

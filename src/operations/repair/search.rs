@@ -78,10 +78,10 @@ pub fn search(
     };
     snapshots_of_known_trees(&mut lost, examined, &mut put)?;
     for run in runs.iter() {
-        if lost.has_structure()
-            && let Some(entries) = listed_files(store, &run.start)
-        {
-            take_structure(&mut lost, examined, &entries, &mut put)?;
+        if lost.has_structure() {
+            for entries in listed_files(store, &run.start) {
+                take_structure(&mut lost, examined, &entries, &mut put)?;
+            }
         }
     }
     progress.begin("Searching", places.len() as u64);
@@ -157,9 +157,10 @@ fn take_structure(
 }
 
 /// The files that a run's metadata file lists, with their ids: enough to make its trees again.
-fn listed_files(store: &Store, start: &RunStart) -> Option<BTreeMap<TrackedPath, Entry>> {
-    let folder = store.storage().at(Path::new(&start.run_folder.as_ref()?.path));
-    run_folder::listed_files(&folder.read(METADATA_PATH, MAX_METADATA_BYTES).ok()?)
+fn listed_files(store: &Store, start: &RunStart) -> Vec<BTreeMap<TrackedPath, Entry>> {
+    let Some(folder) = &start.run_folder else { return Vec::new() };
+    let metadata = store.storage().at(Path::new(&folder.path)).read(METADATA_PATH, MAX_METADATA_BYTES);
+    metadata.map_or_else(|_| Vec::new(), |metadata| run_folder::listed_files(&metadata))
 }
 
 /// What a folder would be as a snapshot: with everything in it, and as a capture would choose.

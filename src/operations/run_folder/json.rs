@@ -1,13 +1,11 @@
-//! JSON documents, and the files of a snapshot as these show them.
+//! JSON documents, and the content of files as these show it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
 use crate::id::ObjectId;
-use crate::run_record::{FileStatus, RunStart};
 use crate::snapshot::Entry;
-use crate::tracked_path::TrackedPath;
 
 /// A document with an indent of two spaces, which ends with a newline.
 pub fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
@@ -58,43 +56,12 @@ impl From<&Entry> for Content {
 
 impl Content {
     /// The file or link that it is of; none where it is of neither.
-    pub fn into_entry(self) -> Option<Entry> {
-        match (self.id, self.target, self.target_bytes) {
+    pub fn to_entry(&self) -> Option<Entry> {
+        match (self.id, &self.target, &self.target_bytes) {
             (Some(id), None, None) => Some(Entry::File { id, bytes: self.bytes, executable: self.executable }),
-            (None, Some(text), None) => Some(Entry::Symlink { target: text.into_bytes() }),
+            (None, Some(text), None) => Some(Entry::Symlink { target: text.clone().into_bytes() }),
             (None, None, Some(text)) => Some(Entry::Symlink { target: BASE64.decode(text).ok()? }),
             _ => None,
         }
     }
-}
-
-/// A file of a run as JSON shows it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct FileLine<'a> {
-    /// The file.
-    #[serde(flatten)]
-    pub path: &'a TrackedPath,
-    /// What it holds.
-    #[serde(flatten)]
-    pub content: Content,
-    /// What is known beyond the content.
-    pub status: FileStatus,
-}
-
-/// The files of a run as JSON shows them.
-pub fn file_lines<'a>(
-    start: &RunStart,
-    files: impl IntoIterator<Item = (&'a TrackedPath, &'a Entry)>,
-) -> Vec<FileLine<'a>> {
-    let line = |(path, entry): (&'a TrackedPath, &Entry)| FileLine {
-        path,
-        content: entry.into(),
-        status: own_status(start, path).unwrap_or(start.file_status),
-    };
-    files.into_iter().map(line).collect()
-}
-
-/// The status of a file that has another than the run's usual one.
-pub fn own_status(start: &RunStart, path: &TrackedPath) -> Option<FileStatus> {
-    start.statuses.iter().find(|status| status.path == *path).map(|status| status.status)
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::json::{Content, own_status, to_json};
+use super::json::{Content, to_json};
 use crate::id::{ObjectId, RunId, StoreId};
 use crate::run_record::{DataFile, FileStatus, LeftOut, RunStart, TrackedBy};
 use crate::snapshot::Entry;
@@ -59,31 +59,52 @@ struct CodeCapture<'a> {
 /// An entry of `files` in the metadata file: of the file at the same place in `captured_files`.
 #[derive(Serialize, Deserialize)]
 struct ListedFile {
+    /// The path, as files of older versions have it.
+    #[serde(skip_serializing)]
+    path: Option<String>,
     /// The path in base64, where it is not UTF-8 and `captured_files` has it with replacements.
     #[serde(skip_serializing_if = "Option::is_none")]
     path_bytes: Option<String>,
     #[serde(flatten)]
     content: Content,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", skip_deserializing)]
     status: Option<FileStatus>,
 }
 
-/// The files that a metadata file lists, with their ids; none where it is not one, or lists them in another way.
-pub fn listed_files(metadata: &[u8]) -> Option<BTreeMap<TrackedPath, Entry>> {
+impl ListedFile {
+    /// The file, given the path at its place in `captured_files`.
+    fn entry(&self, listed: Option<&String>) -> Option<(TrackedPath, Entry)> {
+        let path = match (&self.path_bytes, &self.path) {
+            (Some(text), _) => BASE64.decode(text).ok()?,
+            (None, path) => path.as_ref().or(listed)?.clone().into_bytes(),
+        };
+        Some((TrackedPath::from_bytes(path)?, self.content.to_entry()?))
+    }
+}
+
+/// The files that a metadata file lists, with their ids: by its own list of paths and, where that gives others, by rustybt's,
+/// for somebody may have edited either. None where neither fits.
+pub fn listed_files(metadata: &[u8]) -> Vec<BTreeMap<TrackedPath, Entry>> {
+    #[derive(Deserialize)]
+    struct Paths {
+        captured_files: Vec<String>,
+    }
     #[derive(Deserialize)]
     struct Lists {
-        captured_files: Vec<String>,
+        #[serde(flatten)]
+        paths: Paths,
+        code_capture: Paths,
         files: Vec<ListedFile>,
     }
-    let Lists { captured_files, files } = serde_json::from_slice(metadata).ok()?;
-    let entry = |(path, file): (String, ListedFile)| {
-        let path = match file.path_bytes {
-            Some(text) => BASE64.decode(text).ok()?,
-            None => path.into_bytes(),
-        };
-        Some((TrackedPath::from_bytes(path)?, file.content.into_entry()?))
-    };
-    if captured_files.len() == files.len() { captured_files.into_iter().zip(files).map(entry).collect() } else { None }
+    let mut all = Vec::new();
+    let Ok(Lists { paths, code_capture, files }) = serde_json::from_slice(metadata) else { return all };
+    for Paths { captured_files } in [paths, code_capture] {
+        let is_of_these = captured_files.len() == files.len();
+        let listed = |place: usize| captured_files.get(place).filter(|_| is_of_these);
+        let entries = files.iter().enumerate().map(|(place, file)| file.entry(listed(place)));
+        all.extend(entries.collect::<Option<BTreeMap<_, _>>>().filter(|entries| !all.contains(entries)));
+    }
+    all
 }
 
 /// The content of `metadata/backtest_metadata.json`, the long part of which other runs share.
@@ -156,9 +177,9 @@ pub fn metadata<'a>(
     common.text
 }
 
-/// A list with a line for each file: people see it as a whole, and the file is a fifth shorter.
+/// A list with a line for each file: people see each as a whole, and the list is an eighth shorter.
 fn one_a_line(files: &[ListedFile]) -> Box<RawValue> {
-    let lines: Vec<String> = files.iter().filter_map(|file| serde_json::to_string(file).ok()).collect();
+    let lines: Vec<String> = files.iter().map(|file| serde_json::to_string(file).unwrap_or_default()).collect();
     let list = match lines.as_slice() {
         [] => "[]".to_owned(),
         lines => format!("[\n    {}\n  ]", lines.join(",\n    ")),
@@ -175,7 +196,7 @@ fn common<'a>(
     let listed = |(path, entry): (&TrackedPath, &Entry)| {
         let is_text = std::str::from_utf8(path.as_bytes()).is_ok();
         let path_bytes = if is_text { None } else { Some(BASE64.encode(path.as_bytes())) };
-        (text(path), ListedFile { path_bytes, content: entry.into(), status: own_status(start, path) })
+        (text(path), ListedFile { path: None, path_bytes, content: entry.into(), status: start.own_status(path) })
     };
     let (captured_files, files): (Vec<String>, Vec<ListedFile>) = files.into_iter().map(listed).unzip();
     let entry_point = start.entry_point.as_ref().and_then(|entry| entry.path.as_ref()).map(text);
@@ -258,15 +279,15 @@ mod tests {
         serde_json::from_slice(&metadata(&start, StoreId([0; 16]), files)).expect("JSON")
     }
 
-    fn listed(metadata: &Value) -> Option<BTreeMap<TrackedPath, Entry>> {
+    fn listed(metadata: &Value) -> Vec<BTreeMap<TrackedPath, Entry>> {
         listed_files(metadata.to_string().as_bytes())
     }
 
     #[test]
     fn a_metadata_file_tells_of_each_file_what_a_snapshot_knows() {
         let metadata = written(&files());
-        assert_eq!(listed(&metadata), Some(files()));
-        assert_eq!(listed(&written(&BTreeMap::new())), Some(BTreeMap::new()));
+        assert_eq!(listed(&metadata), [files()]);
+        assert_eq!(listed(&written(&BTreeMap::new())), [BTreeMap::new()]);
         assert_eq!(metadata["file_status"], "verified");
         assert_eq!(metadata["files"][0]["status"], "edited");
         let own = metadata["files"].as_array().expect("a list").iter().filter(|file| file.get("status").is_some());
@@ -286,15 +307,43 @@ mod tests {
                 file.insert("path".to_owned(), path);
             }
         }
-        assert_eq!(listed(&older), Some(files()));
+        assert_eq!(listed(&older), [files()]);
+        for list in ["/captured_files", "/code_capture/captured_files"] {
+            *older.pointer_mut(list).expect(list) = json!([]);
+        }
+        assert_eq!(listed(&older), [files()], "each entry has its path");
+    }
+
+    #[test]
+    fn a_list_of_paths_that_somebody_edited_leaves_the_other() {
+        let whole = written(&files());
+        for list in ["/captured_files", "/code_capture/captured_files"] {
+            let longer = json!(["new.py", "a.py", "caf1.py", "caf2.py", "latest.py", "odd.py", "run.sh"]);
+            let outside = json!(["../a.py", "caf1.py", "caf2.py", "latest.py", "odd.py", "run.sh"]);
+            for edited in [json!([]), longer, outside] {
+                let mut changed = whole.clone();
+                *changed.pointer_mut(list).expect(list) = edited;
+                assert_eq!(listed(&changed), [files()], "{list}");
+            }
+            let mut changed = whole.clone();
+            changed.pointer_mut(list).and_then(Value::as_array_mut).expect(list).swap(0, 3);
+            assert!(listed(&changed).len() == 2 && listed(&changed).contains(&files()), "{list}");
+        }
+    }
+
+    #[test]
+    fn a_status_that_only_newer_versions_know_is_no_obstacle() {
+        let mut newer = written(&files());
+        newer["files"][1]["status"] = json!("replayed");
+        newer["file_status"] = json!("replayed");
+        assert_eq!(listed(&newer), [files()]);
     }
 
     #[test]
     fn a_list_that_cannot_be_of_a_snapshot_is_none() {
         let whole = written(&files());
-        let wrong: [(&str, Value); 7] = [
-            ("/captured_files", json!(["a.py"])),
-            ("/captured_files/0", json!("../a.py")),
+        let wrong: [(&str, Value); 6] = [
+            ("/captured_files", json!(1)),
             ("/files/0", json!({"bytes": 4})),
             ("/files/0/id", json!("ab")),
             ("/files/1/path_bytes", json!("no base64")),
@@ -304,8 +353,8 @@ mod tests {
         for (pointer, value) in wrong {
             let mut changed = whole.clone();
             *changed.pointer_mut(pointer).expect(pointer) = value;
-            assert_eq!(listed(&changed), None, "{pointer}");
+            assert_eq!(listed(&changed), [], "{pointer}");
         }
-        assert_eq!(listed_files(b"{\"captured_files\": ["), None);
+        assert_eq!(listed_files(b"{\"captured_files\": ["), []);
     }
 }

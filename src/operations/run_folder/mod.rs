@@ -4,7 +4,7 @@ mod json;
 mod manifest;
 mod metadata;
 
-pub use self::json::{Content, FileLine, file_lines};
+pub use self::json::Content;
 pub use self::manifest::{Manifest, ManifestState, manifest_state, own_manifests, write_manifest};
 pub use self::metadata::{CommonMetadata, METADATA_PATH, Metadata, listed_files, metadata, metadata_hash};
 use crate::error::Result;
