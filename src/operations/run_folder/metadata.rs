@@ -82,8 +82,8 @@ impl ListedFile {
     }
 }
 
-/// The files that a metadata file lists, with their ids: by its own list of paths and, where that gives others, by rustybt's,
-/// for somebody may have edited either. None where neither fits.
+/// The files that a metadata file lists, with their ids: by its `captured_files` and, where those give others, by those in
+/// `code_capture`, for somebody may have edited either. None where neither fits.
 pub fn listed_files(metadata: &[u8]) -> Vec<BTreeMap<TrackedPath, Entry>> {
     #[derive(Deserialize)]
     struct Paths {
