@@ -26,6 +26,7 @@ pub mod segment;
 pub mod snapshot;
 pub mod storage;
 pub mod store;
+pub mod text_or_base64;
 pub mod tracked_files;
 pub mod tracked_path;
 

@@ -11,6 +11,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::text_or_base64::text_or_base64;
+
 /// The longest name of one file or folder, in bytes.
 pub const MAX_NAME_BYTES: usize = 1024;
 
@@ -289,9 +291,9 @@ impl fmt::Debug for TrackedPath {
 impl Serialize for TrackedPath {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(1))?;
-        match std::str::from_utf8(self.as_bytes()) {
+        match text_or_base64(self.as_bytes()) {
             Ok(text) => map.serialize_entry("path", text)?,
-            Err(_) => map.serialize_entry("path_bytes", &BASE64.encode(self.as_bytes()))?,
+            Err(base64) => map.serialize_entry("path_bytes", &base64)?,
         }
         map.end()
     }

@@ -1,8 +1,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use base64::Engine as _;
 use runsnap::snapshot::Entry;
+use runsnap::text_or_base64::text_or_base64;
 use runsnap::tracked_path::{TrackedPath, name_bytes, os_name};
 use runsnap::{Error, Result};
 use serde::Serialize;
@@ -59,8 +59,9 @@ fn print_content(context: &Context, path: &TrackedPath, content: &[u8]) -> Resul
         #[serde(skip_serializing_if = "Option::is_none")]
         content: Option<String>,
     }
-    let text = std::str::from_utf8(content).ok();
-    let in_base64 = || base64::engine::general_purpose::STANDARD.encode(content);
-    let content_field = if text.is_none() { Some(in_base64()) } else { None };
-    print_json(&Json { path, bytes: content.len(), text, content: content_field })
+    let (text, base64) = match text_or_base64(content) {
+        Ok(text) => (Some(text), None),
+        Err(base64) => (None, Some(base64)),
+    };
+    print_json(&Json { path, bytes: content.len(), text, content: base64 })
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::ObjectId;
 use crate::snapshot::Entry;
+use crate::text_or_base64::text_or_base64;
 
 /// A document with an indent of two spaces, which ends with a newline.
 pub fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
@@ -41,14 +42,11 @@ impl From<&Entry> for Content {
                 Self { id: Some(*id), bytes: *bytes, executable: *executable, target: None, target_bytes: None }
             }
             Entry::Symlink { target } => {
-                let text = std::str::from_utf8(target).ok().map(str::to_owned);
-                Self {
-                    id: None,
-                    bytes: target.len() as u64,
-                    executable: false,
-                    target_bytes: if text.is_none() { Some(BASE64.encode(target)) } else { None },
-                    target: text,
-                }
+                let (text, base64) = match text_or_base64(target) {
+                    Ok(text) => (Some(text.to_owned()), None),
+                    Err(base64) => (None, Some(base64)),
+                };
+                Self { id: None, bytes: target.len() as u64, executable: false, target: text, target_bytes: base64 }
             }
         }
     }

@@ -11,6 +11,7 @@ use super::json::{Content, to_json};
 use crate::id::{ObjectId, RunId, StoreId};
 use crate::run_record::{DataFile, FileStatus, LeftOut, RunStart, TrackedBy};
 use crate::snapshot::Entry;
+use crate::text_or_base64::text_or_base64;
 use crate::tracked_path::TrackedPath;
 
 /// Where a run's folder has its metadata file.
@@ -194,8 +195,7 @@ fn common<'a>(
 ) -> Vec<u8> {
     let text = |path: &TrackedPath| String::from_utf8_lossy(path.as_bytes()).into_owned();
     let listed = |(path, entry): (&TrackedPath, &Entry)| {
-        let is_text = std::str::from_utf8(path.as_bytes()).is_ok();
-        let path_bytes = if is_text { None } else { Some(BASE64.encode(path.as_bytes())) };
+        let path_bytes = text_or_base64(path.as_bytes()).err();
         (text(path), ListedFile { path: None, path_bytes, content: entry.into(), status: start.own_status(path) })
     };
     let (captured_files, files): (Vec<String>, Vec<ListedFile>) = files.into_iter().map(listed).unzip();
