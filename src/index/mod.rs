@@ -111,6 +111,11 @@ fn run_key(run: RunId, name: Option<&str>) -> i64 {
 impl Index {
     /// Opens the index to read it. `None` where there is none, or none that belongs to this state of the store.
     pub fn open(path: &Path, store: StoreId, generation: u64) -> Option<Self> {
+        Self::open_within(path, store, generation, BUSY)
+    }
+
+    /// As [`Index::open`], for who waits so long for a writer, now and at each question.
+    pub fn open_within(path: &Path, store: StoreId, generation: u64, patience: Duration) -> Option<Self> {
         if !path.exists() {
             return None;
         }
@@ -119,9 +124,17 @@ impl Index {
         let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)
             .or_else(|_| Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_ONLY))
             .ok()?;
-        connection.busy_timeout(BUSY).ok()?;
+        connection.busy_timeout(patience).ok()?;
         let index = Self { connection };
         index.belongs_to(store, generation).ok()?.then_some(index)
+    }
+
+    /// Returns once nobody is writing the index any more, at the latest after `patience`.
+    pub fn wait_for_writer(path: &Path, patience: Duration) {
+        let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_WRITE;
+        // What is no database, or may not be written, nobody is writing.
+        let Ok(connection) = Connection::open_with_flags(path, flags) else { return };
+        let _ = connection.busy_timeout(patience).and_then(|()| connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK"));
     }
 
     /// Opens the index to write it, making it anew where it is missing, damaged or of another state of the store.
@@ -249,9 +262,20 @@ impl Index {
     }
 
     /// Adds packs and journal tails in one transaction; fails at once where another process is doing so.
-    pub fn add(&mut self, packs: &[NewPack<'_>], journals: &[JournalTail]) -> Result<(), IndexError> {
+    ///
+    /// `is_current` is asked when nobody else can write any more: where it says that what was read has been overtaken,
+    /// nothing is added, and this returns false.
+    pub fn add(
+        &mut self,
+        packs: &[NewPack<'_>],
+        journals: &[JournalTail],
+        is_current: &dyn Fn() -> bool,
+    ) -> Result<bool, IndexError> {
         self.connection.execute_batch("PRAGMA synchronous = OFF")?;
         let transaction = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        if !is_current() {
+            return Ok(false);
+        }
         {
             let mut known = transaction.prepare_cached("SELECT 1 FROM packs WHERE name = ?1")?;
             let mut add_pack = transaction.prepare_cached("INSERT INTO packs (name, bytes) VALUES (?1, ?2)")?;
@@ -313,13 +337,32 @@ impl Index {
             }
         }
         if !journals.iter().any(JournalTail::is_gone) {
-            return transaction.commit();
+            transaction.commit()?;
+            return Ok(true);
         }
-        // No index leads from a journal to its rows: one look at all of them for all that are gone.
-        transaction.execute("DELETE FROM runs WHERE journal NOT IN (SELECT number FROM journals)", [])?;
+        remove_orphans(&transaction)?;
         transaction.commit()?;
         self.shrink();
-        Ok(())
+        Ok(true)
+    }
+
+    /// Forgets journals and segments in a way that no power cut takes back; fails at once where another process writes.
+    ///
+    /// Whoever began to read the store's files before this cannot be about to add them once it returns.
+    pub fn forget(&mut self, journals: &[String]) -> Result<(), IndexError> {
+        // The folder is flushed as well, or SQLite's own journal might come back and undo this.
+        self.connection.execute_batch("PRAGMA synchronous = EXTRA")?;
+        let transaction = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let mut known = 0;
+        for name in journals {
+            known += transaction.execute("DELETE FROM journals WHERE name = ?1", [name])?;
+        }
+        if known > 0 {
+            remove_orphans(&transaction)?;
+        }
+        // Something has to be written for anything to be flushed: what was forgotten earlier may not have been.
+        transaction.execute("UPDATE store SET generation = generation", [])?;
+        transaction.commit()
     }
 
     /// Gives the room back that rows have left, where it is most of the file.
@@ -330,6 +373,11 @@ impl Index {
             let _ = self.connection.execute_batch("VACUUM");
         }
     }
+}
+
+/// Removes the rows of journals that are gone. No index leads from a journal to its rows: one look at all of them for all.
+fn remove_orphans(connection: &Connection) -> Result<usize, IndexError> {
+    connection.execute("DELETE FROM runs WHERE journal NOT IN (SELECT number FROM journals)", [])
 }
 
 fn indexed_run(row: &rusqlite::Row<'_>) -> Result<IndexedRun, IndexError> {

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::pack_keys::{KeysOfPack, PackKeys};
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, StoreId};
-use crate::index::{Index, NewPack};
+use crate::index::{Index, IndexError, JournalTail, NewPack};
 use crate::pack::format::{ObjectKind, Prefix};
 use crate::pack::{Frame, Pack, PackSummary};
 use crate::storage::{Storage, StoredFile};
@@ -656,22 +656,17 @@ impl Catalog {
     }
 
     /// Reads something from the index; `None` where there is none or it fails.
-    pub fn ask_index<T>(&self, question: impl FnOnce(&Index) -> Result<T, crate::index::IndexError>) -> Option<T> {
+    pub fn ask_index<T>(&self, question: impl FnOnce(&Index) -> Result<T, IndexError>) -> Option<T> {
         self.with_index(question).and_then(Result::ok)
     }
 
-    /// Closes the index, brings it up to date with `packs` and `journals`, and opens it again.
+    /// Closes the index, brings it up to date with `packs` and `journals`, and opens it again; see [`Index::add`].
     pub fn add_to_index(
         &self,
         packs: &[Arc<Pack>],
-        journals: &[crate::index::JournalTail],
-    ) -> Result<(), crate::index::IndexError> {
-        let mut index = locked(&self.index);
-        let open = || Index::open_or_create(&self.index_path(), self.store, self.generation);
-        let mut writer = match std::mem::take(&mut *index) {
-            IndexState::Open(index) => index,
-            _ => open()?,
-        };
+        journals: &[JournalTail],
+        is_current: &dyn Fn() -> bool,
+    ) -> Result<bool, IndexError> {
         let new: Vec<NewPack<'_>> = packs
             .iter()
             .map(|pack| NewPack {
@@ -680,15 +675,33 @@ impl Catalog {
                 objects: pack.objects.iter().map(|object| object.name.key()).collect(),
             })
             .collect();
-        let mut added = writer.add(&new, journals);
-        if added.as_ref().is_err_and(|error| !crate::index::is_busy(error)) {
+        self.write_index(|index| index.add(&new, journals, is_current))
+    }
+
+    /// Tells the index, if there is one, that journals and segments are gone for good; see [`Index::forget`].
+    pub fn forget_in_index(&self, journals: &[String]) -> Result<(), IndexError> {
+        if !self.index_path().exists() {
+            return Ok(());
+        }
+        self.write_index(|index| index.forget(journals))
+    }
+
+    fn write_index<T>(&self, write: impl Fn(&mut Index) -> Result<T, IndexError>) -> Result<T, IndexError> {
+        let mut index = locked(&self.index);
+        let open = || Index::open_or_create(&self.index_path(), self.store, self.generation);
+        let mut writer = match std::mem::take(&mut *index) {
+            IndexState::Open(index) => index,
+            _ => open()?,
+        };
+        let mut written = write(&mut writer);
+        if written.as_ref().is_err_and(|error| !crate::index::is_busy(error)) {
             // Somebody has removed the index since it was opened, to make it anew.
             drop(writer);
             writer = open()?;
-            added = writer.add(&new, journals);
+            written = write(&mut writer);
         }
         *index = IndexState::Open(writer);
-        added
+        written
     }
 }
 

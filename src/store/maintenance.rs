@@ -31,29 +31,55 @@ struct CondemnedList {
     format: String,
     version: u64,
     packs: Vec<String>,
+    /// Whether nothing needs them any more and some may be gone already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    deleting: bool,
     checksum: Option<ObjectId>,
 }
 
 impl CondemnedList {
+    fn read(storage: &dyn Storage) -> Result<CondemnedFile> {
+        let bytes = match storage.read(CONDEMNED_PATH, MAX_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Ok(CondemnedFile::Missing),
+            Err(error) => return Err(error),
+        };
+        match serde_json::from_slice::<Self>(&bytes) {
+            Ok(list) if list.version == 1 && list.checksum == Some(list.checksum_of()) => {
+                Ok(CondemnedFile::Whole(list))
+            }
+            _ => Ok(CondemnedFile::Unreadable),
+        }
+    }
+
     fn checksum_of(&self) -> ObjectId {
         let bare = Self { checksum: None, ..self.clone() };
         ObjectId::of(&serde_json::to_vec(&bare).unwrap_or_default())
     }
 }
 
+/// What is found where the list may be.
+enum CondemnedFile {
+    Missing,
+    Whole(CondemnedList),
+    Unreadable,
+}
+
 /// The packs that are about to be deleted.
 pub(super) fn condemned(storage: &dyn Storage) -> Result<HashSet<String>> {
-    let bytes = match storage.read(CONDEMNED_PATH, MAX_BYTES) {
-        Ok(bytes) => bytes,
-        Err(error) if error.is_not_found() => return Ok(HashSet::new()),
-        Err(error) => return Err(error),
-    };
-    match serde_json::from_slice::<CondemnedList>(&bytes) {
-        Ok(list) if list.version == 1 && list.checksum == Some(list.checksum_of()) => {
-            Ok(list.packs.into_iter().collect())
-        }
+    match CondemnedList::read(storage)? {
+        CondemnedFile::Missing => Ok(HashSet::new()),
+        CondemnedFile::Whole(list) => Ok(list.packs.into_iter().collect()),
         // Which packs are to go cannot be told: nothing that is written now relies on any of them.
-        _ => Ok(list_packs(storage)?.into_iter().map(|pack| pack.name).collect()),
+        CondemnedFile::Unreadable => Ok(list_packs(storage)?.into_iter().map(|pack| pack.name).collect()),
+    }
+}
+
+/// The packs whose deletion was begun. Nothing needs them, and what they are differences to may be gone.
+pub(super) fn half_deleted(storage: &dyn Storage) -> Result<HashSet<String>> {
+    match CondemnedList::read(storage)? {
+        CondemnedFile::Whole(list) if list.deleting => Ok(list.packs.into_iter().collect()),
+        _ => Ok(HashSet::new()),
     }
 }
 
@@ -102,9 +128,10 @@ impl Maintenance<'_> {
         format!("{TEMPORARY}/{LOCK_NAME}-{}.tmp", random_name())
     }
 
-    /// Removes what maintenance that was killed has left: unfinished files, and a list of condemned packs.
+    /// Removes what maintenance that was killed has left: unfinished files, packs whose deletion was begun, and the list of
+    /// condemned packs.
     ///
-    /// The packs on the list are whole. Whoever goes on finds out again which of them may go.
+    /// As long as no deletion was begun, the packs on the list are whole, and whoever goes on finds out again which may go.
     pub fn clean_up(&self) -> Result<()> {
         let storage = &*self.store.storage;
         for file in storage.list(TEMPORARY)? {
@@ -112,6 +139,18 @@ impl Maintenance<'_> {
                 storage.remove(&format!("{TEMPORARY}/{}", file.name))?;
             }
         }
+        self.finish_deletion()?;
+        self.pardon()
+    }
+
+    /// Deletes the rest of the packs whose deletion was begun by maintenance that was killed. Captures have treated what is in
+    /// them as absent ever since.
+    pub fn finish_deletion(&self) -> Result<()> {
+        let packs = half_deleted(&*self.store.storage)?;
+        if packs.is_empty() {
+            return Ok(());
+        }
+        self.remove(&packs)?;
         self.pardon()
     }
 
@@ -123,10 +162,10 @@ impl Maintenance<'_> {
         }
     }
 
-    fn condemn(&self, packs: &HashSet<String>) -> Result<()> {
+    fn condemn(&self, packs: &HashSet<String>, deleting: bool) -> Result<()> {
         let mut packs: Vec<String> = packs.iter().cloned().collect();
         packs.sort();
-        let mut list = CondemnedList { format: FORMAT.to_owned(), version: 1, packs, checksum: None };
+        let mut list = CondemnedList { format: FORMAT.to_owned(), version: 1, packs, deleting, checksum: None };
         list.checksum = Some(list.checksum_of());
         let text = serde_json::to_vec_pretty(&list).map_err(|e| Error::Usage(format!("Cannot list packs: {e}")))?;
         write_whole(&*self.store.storage, &self.temporary(), CONDEMNED_PATH, &text, true)
@@ -142,10 +181,13 @@ impl Maintenance<'_> {
         self.store.catalog.refresh()
     }
 
-    /// Removes packs, durably.
+    /// Removes packs, durably. Some may be gone already.
     fn remove<'p>(&self, packs: impl IntoIterator<Item = &'p String>) -> Result<()> {
         for name in packs {
-            self.store.storage.remove(&format!("{PACKS}/{name}"))?;
+            match self.store.storage.remove(&format!("{PACKS}/{name}")) {
+                Err(error) if !error.is_not_found() => return Err(error),
+                _ => {}
+            }
         }
         self.store.storage.sync_folder(PACKS)
     }
@@ -167,7 +209,7 @@ impl Maintenance<'_> {
         if condemned.is_empty() {
             return Ok(Swept::default());
         }
-        self.condemn(&condemned)?;
+        self.condemn(&condemned, false)?;
         // Whoever takes a slot from here on reads the list after that.
         let mut earlier = ActiveWriter::all(storage)?;
         let started = Instant::now();
@@ -194,10 +236,9 @@ impl Maintenance<'_> {
             self.pardon()?;
             return Ok(Swept { spared, ..Swept::default() });
         }
-        if spared > 0 {
-            self.condemn(&condemned)?;
-        }
         self.store.raise_generation(&self.temporary())?;
+        // From here on some of them may be there without what they are differences to.
+        self.condemn(&condemned, true)?;
         self.remove(&condemned)?;
         self.pardon()?;
         self.store.catalog.refresh()?;

@@ -37,6 +37,7 @@ impl Store {
             return Ok(MergedPacks::default());
         }
         let Some(maintenance) = self.maintenance(Duration::ZERO)? else { return Ok(MergedPacks::default()) };
+        maintenance.finish_deletion()?;
         self.catalog.refresh()?;
         let Some((tier, inputs)) = self.step_inputs() else { return Ok(MergedPacks::default()) };
         // What captures wrote a moment ago is put together as it is; the next step compresses eight times as much at once.

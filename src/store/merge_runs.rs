@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::Store;
 use super::merge_sweep::{Output, Part, check_block, sweep};
-use super::run_files::{JournalFile, RunFiles, change_mark};
+use super::run_files::{JournalFile, RunFiles, change_mark, merged_into};
 use super::slot::{FOLDER, JOURNAL_ENDING, JOURNALS, Slot, SlotNote, TEMPORARY, free_journal, slot_notes};
 use crate::error::{Error, Result};
 use crate::id::{RunId, random_name};
@@ -124,9 +124,9 @@ impl Store {
         }
         drop(held);
         if !gone.is_empty() {
-            // The index is a cache: where it is busy, its rows of what is gone point nowhere.
+            // The index is a cache: where it is busy, its rows of what is gone point nowhere, and the next merge tells it.
             let tails: Vec<JournalTail> = gone.into_iter().map(JournalTail::gone).collect();
-            let _ = self.catalog.add_to_index(&[], &tails);
+            let _ = self.catalog.add_to_index(&[], &tails, &|| true);
             let _ = self.update_index(false);
         }
         Ok(merged)
@@ -172,6 +172,8 @@ impl Store {
             return Ok(());
         }
         merged.leftovers += free.len() as u64;
+        let (slot, _lock) = self.slot_of(held)?;
+        change_mark(&*self.storage, &slot)?;
         self.remove_merged(&free, held)?;
         gone.extend(free);
         Ok(())
@@ -180,8 +182,7 @@ impl Store {
     /// Clears notes that name a merged journal which is gone: a note is not flushed, so a power cut may bring it back. Nobody
     /// would know in the end that the journal is not missing.
     fn clear_old_notes(&self, files: &RunFiles, held: &mut Held) -> Result<()> {
-        let sources = files.segments.iter().flat_map(|segment| &segment.sources);
-        let merged: HashSet<String> = sources.map(|source| source.file_name(JOURNAL_ENDING)).collect();
+        let merged = merged_into(&files.segments);
         let is_old = |note: &&SlotNote| {
             let journal = note.journal.as_ref().filter(|journal| merged.contains(*journal));
             let length = journal.map(|journal| self.storage.length(&format!("{JOURNALS}/{journal}")));
@@ -296,12 +297,7 @@ impl Store {
             return Ok(());
         }
         let removed: Vec<String> = sources.iter().map(|source| source.file_name(JOURNAL_ENDING)).collect();
-        // What a source was made from may still be there, if a merge was killed and a writer is in the way.
-        let inherited = files.segments.iter().filter(|segment| removed.contains(&segment.name));
-        let still_there =
-            |source: &&Source| self.storage.length(&format!("{JOURNALS}/{}", source.file_name(JOURNAL_ENDING))).is_ok();
-        let inherited: Vec<Source> = inherited.flat_map(|s| &s.sources).filter(still_there).cloned().collect();
-        for source in inherited {
+        for source in self.inherited(files.segments.iter().filter(|segment| removed.contains(&segment.name))) {
             match sources
                 .iter_mut()
                 .find(|known| known.number == source.number && known.is_segment == source.is_segment)
@@ -313,14 +309,7 @@ impl Store {
         sources.sort();
         let name = format!("{}{SEGMENT_ENDING}", random_name());
         let path = format!("{JOURNALS}/{name}");
-        // A file in tmp/ belongs to a slot: one that is ours already, or another.
-        let (slot, _lock) = match held.locks.keys().next() {
-            Some(slot) => (slot.clone(), None),
-            None => {
-                let slot = Slot::take(&*self.storage)?;
-                (slot.name().to_owned(), Some(slot))
-            }
-        };
+        let (slot, _lock) = self.slot_of(held)?;
         let temporary = format!("{TEMPORARY}/{slot}-{}.tmp", random_name());
         let mut writer = SegmentWriter::create(&*self.storage, temporary, self.config.store)?;
         let mut out = Output::new(&mut writer);
@@ -340,6 +329,33 @@ impl Store {
         self.remove_merged(&removed, held)?;
         gone.extend(removed);
         Ok(())
+    }
+
+    /// Of what segments were made of, that which must still be known when these segments are gone: files that are there all the
+    /// same, for a merge was killed or a writer is in the way, and those that the index cannot be told of just now. Of
+    /// a name that only the index had it could not be said where its records are.
+    fn inherited<'f>(&self, segments: impl Iterator<Item = &'f Arc<Segment>>) -> Vec<Source> {
+        let name_of = |source: &Source| source.file_name(JOURNAL_ENDING);
+        let is_there = |source: &Source| {
+            let length = self.storage.length(&format!("{JOURNALS}/{}", name_of(source)));
+            !length.is_err_and(|error| error.is_not_found())
+        };
+        let (mut there, gone): (Vec<Source>, Vec<Source>) =
+            segments.flat_map(|segment| segment.sources.iter().cloned()).partition(is_there);
+        let names: Vec<String> = gone.iter().map(name_of).collect();
+        if !names.is_empty() && self.catalog.forget_in_index(&names).is_err() {
+            there.extend(gone);
+        }
+        there
+    }
+
+    /// A slot that files in tmp/ may belong to: one that is held already, or another.
+    fn slot_of(&self, held: &Held) -> Result<(String, Option<Slot>)> {
+        if let Some(slot) = held.locks.keys().next() {
+            return Ok((slot.clone(), None));
+        }
+        let slot = Slot::take(&*self.storage)?;
+        Ok((slot.name().to_owned(), Some(slot)))
     }
 
     /// Reads a group of journals into blocks in memory. One with a record that cannot be read is left out.

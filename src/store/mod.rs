@@ -23,6 +23,7 @@ mod runs;
 pub mod slot;
 mod writer;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -45,7 +46,7 @@ pub use merge_runs::{MergeExtent, MergedRuns};
 pub use objects::{FrameCache, ObjectBytes};
 pub use reachable::{Reached, ReachedFile, ReachedSnapshot, ReachedTree};
 pub use recent_versions::RecentVersions;
-pub use run_files::JournalProblem;
+pub use run_files::{JournalProblem, merged_into};
 pub use run_join::Run;
 pub use runs::{Found, RowRef, Runs};
 pub use writer::Writer;
@@ -181,6 +182,12 @@ impl Store {
         config.write(&*self.storage, temporary)
     }
 
+    /// The packs that a gc was deleting when it was killed, or is deleting now. Nothing needs them, and what they are
+    /// differences to may be gone.
+    pub fn half_deleted_packs(&self) -> Result<HashSet<String>> {
+        maintenance::half_deleted(&*self.storage)
+    }
+
     /// The generation as it is now.
     fn generation_now(&self) -> Result<u64> {
         let text = self.storage.read(CONFIG_PATH, config::MAX_BYTES)?;
@@ -191,7 +198,7 @@ impl Store {
     }
 
     /// Whether the generation is another one than when this store was opened.
-    fn has_been_raised(&self) -> bool {
+    pub fn has_been_raised(&self) -> bool {
         self.generation_now().is_ok_and(|generation| generation != self.config.generation)
     }
 

@@ -24,7 +24,7 @@ use crate::storage::{Storage, StoredFile};
 const MARK_PATH: &str = "runs/merges";
 const MAX_MARK_BYTES: u64 = 4096;
 /// So many merges may end while one reader opens its files.
-const MAX_TRIES: usize = 64;
+pub(super) const MAX_TRIES: usize = 64;
 
 /// Something wrong in a journal or segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub struct RunFiles {
     pub leftovers: Vec<StoredFile>,
     /// Segments that cannot be read.
     pub problems: Vec<JournalProblem>,
+    /// The mark when they were listed: as long as it is the same, nothing of this has been removed.
+    pub(super) mark: Vec<u8>,
 }
 
 /// A journal's bytes.
@@ -75,6 +77,12 @@ pub struct Journal {
     pub from: u64,
 }
 
+/// The journals and segments whose records are in these segments, by name.
+pub fn merged_into(segments: &[Arc<Segment>]) -> HashSet<String> {
+    let sources = segments.iter().flat_map(|segment| &segment.sources);
+    sources.map(|source| source.file_name(JOURNAL_ENDING)).collect()
+}
+
 /// Changes the mark, so that readers that have listed the folder before list it again.
 pub fn change_mark(storage: &dyn Storage, slot: &str) -> Result<()> {
     let temporary = format!("{TEMPORARY}/{slot}-{}.tmp", random_name());
@@ -82,7 +90,8 @@ pub fn change_mark(storage: &dyn Storage, slot: &str) -> Result<()> {
 }
 
 impl Store {
-    fn mark(&self) -> Result<Vec<u8>> {
+    /// What every merge changes before it removes anything from runs/.
+    pub(super) fn mark(&self) -> Result<Vec<u8>> {
         match self.storage.read(MARK_PATH, MAX_MARK_BYTES) {
             Err(error) if error.is_not_found() => Ok(Vec::new()),
             other => other,
@@ -91,17 +100,29 @@ impl Store {
 
     /// Reads something from the files in runs/ as they are at one moment.
     pub(super) fn with_run_files<T>(&self, read: impl Fn(RunFiles) -> Result<T>) -> Result<T> {
+        self.at_one_moment(|mark| {
+            let files = self.list_run_files()?;
+            read(RunFiles { mark: mark.to_vec(), ..files })
+        })
+    }
+
+    /// Looks at the files in runs/, again as long as a merge comes in between; `look` is given the mark.
+    pub fn at_one_moment<T>(&self, look: impl Fn(&[u8]) -> Result<T>) -> Result<T> {
         for _ in 0..MAX_TRIES {
             let mark = self.mark()?;
-            match self.list_run_files().and_then(&read) {
+            match look(&mark) {
                 // A merge has removed it since it was listed.
                 Err(error) if error.is_not_found() => continue,
                 other if self.mark()? == mark => return other,
                 _ => continue,
             }
         }
+        Err(self.changes_all_the_time())
+    }
+
+    pub(super) fn changes_all_the_time(&self) -> Error {
         let reason = std::io::Error::other("its files change all the time");
-        Err(Error::io("read", self.storage.full_path(JOURNALS), reason))
+        Error::io("read", self.storage.full_path(JOURNALS), reason)
     }
 
     fn list_run_files(&self) -> Result<RunFiles> {

@@ -2,21 +2,24 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::Store;
-use super::run_files::{JournalFile, RunFiles};
-use super::slot::{JOURNAL_ENDING, notes};
+use super::run_files::{JournalFile, MAX_TRIES, RunFiles, merged_into};
+use super::slot::notes;
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, RunId};
-use crate::index::{IndexedFile, JournalTail, NewRun};
+use crate::index::{Index, IndexedFile, JournalTail, NewRun};
 use crate::journal::{self, HEADER_BYTES, Item, decode_record};
 use crate::run_record::RunRecord;
 use crate::segment::{Class, Segment};
 
 /// Unindexed journal bytes from which the index is brought up to date.
 pub(super) const TAIL_BACKLOG_BYTES: u64 = 64 << 10;
+/// Longer than any writer of the index takes.
+const INDEX_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Store {
     /// What the journals hold beyond the index.
@@ -80,6 +83,17 @@ impl Store {
         })
     }
 
+    /// The index, for who needs its word: waits for whoever is writing it. `None` where there is none of this generation.
+    pub fn wait_for_index(&self) -> Option<Index> {
+        let path = self.catalog.index_path();
+        let open = || Index::open_within(&path, self.config.store, self.config.generation, INDEX_PATIENCE);
+        open().or_else(|| {
+            // Somebody may be making it anew.
+            Index::wait_for_writer(&path, INDEX_PATIENCE);
+            open()
+        })
+    }
+
     /// Whether there are so many packs that the index should know them, or a large one.
     pub fn has_many_packs(&self) -> bool {
         self.catalog.is_crowded()
@@ -88,6 +102,16 @@ impl Store {
     /// Brings the index up to date when enough has gathered, or at any rate with `force`. A busy or read-only index is
     /// left for another time, unless forced.
     pub fn update_index(&self, force: bool) -> Result<()> {
+        for _ in 0..MAX_TRIES {
+            if self.try_to_update_index(force)? {
+                return Ok(());
+            }
+        }
+        if force { Err(self.changes_all_the_time()) } else { Ok(()) }
+    }
+
+    /// As [`Store::update_index`]; false where a merge has removed something since it was read.
+    fn try_to_update_index(&self, force: bool) -> Result<bool> {
         let indexed = self.catalog.ask_index(|index| index.journals()).unwrap_or_default();
         let known = lengths(&indexed);
         let tails = self.with_run_files(|files| {
@@ -104,12 +128,12 @@ impl Store {
             let mut tails = self.tails(&indexed, &files.journals)?;
             tails.extend(new.into_iter().map(segment_tail));
             tails.extend(merged_away(&indexed, &files).map(|name| JournalTail::gone(name.to_owned())));
-            Ok(Some(tails))
+            Ok(Some((tails, files.mark)))
         })?;
-        let Some(mut tails) = tails else { return Ok(()) };
+        let Some((mut tails, mark)) = tails else { return Ok(true) };
         if self.has_been_raised() {
             // Whoever has deleted packs since this store was opened has an index that belongs to what is there now.
-            return Ok(());
+            return Ok(true);
         }
         // A record beyond its writer's note may not be flushed yet: after a power cut its place would hold another one.
         let notes: HashMap<String, u64> =
@@ -122,13 +146,15 @@ impl Store {
             }
         }
         let packs: Vec<Arc<crate::pack::Pack>> = self.catalog.unindexed();
-        let added = self.catalog.add_to_index(&packs, &tails);
+        let is_current = || self.mark().is_ok_and(|now| now == mark);
+        let added = self.catalog.add_to_index(&packs, &tails, &is_current);
         match added {
+            Ok(false) => Ok(false),
             Err(error) if force => {
                 let reason = std::io::Error::other(error.to_string());
                 Err(Error::io("write the index", self.catalog.index_path(), reason))
             }
-            _ => self.catalog.refresh(),
+            _ => self.catalog.refresh().map(|()| true),
         }
     }
 }
@@ -140,8 +166,7 @@ fn lengths(indexed: &[IndexedFile]) -> HashMap<&str, u64> {
 
 /// The files that the index knows and that are parts of a segment now.
 fn merged_away<'i>(indexed: &'i [IndexedFile], files: &RunFiles) -> impl Iterator<Item = &'i str> {
-    let sources = files.segments.iter().flat_map(|segment| &segment.sources);
-    let merged: HashSet<String> = sources.map(|source| source.file_name(JOURNAL_ENDING)).collect();
+    let merged = merged_into(&files.segments);
     let present: HashSet<String> = files.journals.iter().map(|journal| journal.file.name.clone()).collect();
     indexed.iter().map(|file| file.name.as_str()).filter(move |name| merged.contains(*name) && !present.contains(*name))
 }

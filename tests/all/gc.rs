@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use runsnap::Result;
@@ -36,6 +36,8 @@ struct StoppingStorage {
     inner: LocalStorage,
     /// The beginning of an operation and its path.
     place: String,
+    /// How often it passes there before it stops.
+    passes: AtomicUsize,
     has_read_list: AtomicBool,
     has_stopped: Arc<AtomicBool>,
 }
@@ -49,7 +51,9 @@ impl StoppingStorage {
         // Opening a store lists its packs as well.
         let is_here = operation.starts_with(&self.place)
             && (self.place != "listed packs" || self.has_read_list.load(Ordering::SeqCst));
-        if is_here && !self.has_stopped.swap(true, Ordering::SeqCst) {
+        let is_due = is_here
+            && self.passes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err();
+        if is_due && !self.has_stopped.swap(true, Ordering::SeqCst) {
             let mut out = std::io::stdout();
             writeln!(out, "\n{STOPPED}").and_then(|()| out.flush()).expect("somebody reads");
             std::io::stdin().read_line(&mut String::new()).expect("somebody writes");
@@ -127,6 +131,11 @@ impl Storage for StoppingStorage {
     }
 }
 
+/// A place that is stopped at when it has been passed so often.
+fn after(passes: usize, place: &str) -> String {
+    format!("{passes} {place}")
+}
+
 /// Not a test: what a process that is stopped does.
 #[test]
 #[ignore = "started by other tests"]
@@ -134,9 +143,12 @@ fn worker() {
     let Ok(task) = std::env::var(WORKER) else { return };
     let [what, place, store, folder] = task.lines().collect::<Vec<_>>()[..] else { panic!("not a task: {task:?}") };
     let has_stopped = Arc::new(AtomicBool::new(false));
+    let counted = place.split_once(' ').and_then(|(passes, place)| Some((passes.parse().ok()?, place)));
+    let (passes, place) = counted.unwrap_or((0, place));
     let storage = StoppingStorage {
         inner: LocalStorage::new(store),
         place: place.to_owned(),
+        passes: AtomicUsize::new(passes),
         has_read_list: AtomicBool::new(false),
         has_stopped: Arc::clone(&has_stopped),
     };
@@ -376,6 +388,40 @@ fn a_gc_that_is_killed() {
             field.check(place);
             assert!(!is_known_content || field.runs["again"] == old);
             field.end(place);
+        }
+    }
+}
+
+/// gc dies while it deletes packs that are differences to one another: of those that are left some are good for nothing.
+#[test]
+fn a_gc_that_is_killed_halfway_through_a_chain() {
+    let old = ["old-1", "old-2", "old-3", "old-4", "old-5"];
+    // The pack of the run that stays goes first: it is in the new one.
+    for removed in 1..=old.len() {
+        for next in ["gc", "capture"] {
+            let mut field = Field::new();
+            field.capture("kept");
+            for name in old {
+                field.project.write("momentum/signal.py", long_text(name));
+                field.capture(name);
+            }
+            let (last, signal) = (tree(&field.project.root()), Path::new("momentum/signal.py"));
+            old.iter().for_each(|name| field.forget(name));
+            let place = after(removed, "removed packs/");
+            Stopped::start("gc", &place, &field.project.store(), &field.project.root()).kill();
+            assert_eq!(field.project.store_files("packs").len(), 1 + old.len() - removed, "{place}");
+            field.check(&place);
+            if next == "capture" {
+                // Content that only packs have that are to go, and packs enough for a merge.
+                for n in 0..8 {
+                    field.project.write("momentum/own.py", format!("OWN = {n}\n"));
+                    field.capture(&format!("again-{n}"));
+                    field.check(&place);
+                }
+                assert!(!field.project.store().join(CONDEMNED_PATH).exists(), "a merge has ended the deletion");
+                assert_eq!(field.runs["again-0"].get(signal), last.get(signal));
+            }
+            field.end(&place);
         }
     }
 }

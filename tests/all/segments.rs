@@ -9,7 +9,9 @@ use runsnap::id::{ObjectId, RunId, StoreId};
 use runsnap::journal::{JournalWriter, encode_record};
 use runsnap::operations::find_run::find_run;
 use runsnap::operations::list::{ListOptions, list, list_sweeps};
+use runsnap::operations::repair::{RepairOptions, repair};
 use runsnap::operations::run_filter::{Filter, parse_sort};
+use runsnap::operations::verify::{Problem, verify};
 use runsnap::run_record::RunRecord;
 use runsnap::segment::{Row, Segment};
 use runsnap::storage::{LocalStorage, Lock, ReadFile, Storage, StoredFile, WriteFile};
@@ -390,9 +392,52 @@ fn a_journal_in_use_is_not_merged() {
     let third = plain_records(6..8);
     recorded.store().writer().and_then(|mut writer| writer.commit(&third)).expect("recorded");
     check(&recorded.store(), &[all, third].concat());
-    let verified = runsnap::operations::verify::verify(&recorded.store(), false, &()).expect("verified");
-    // The snapshots of these runs were never stored; everything else is as it should be.
-    assert!(verified.problems.iter().all(|problem| problem.what.contains("Missing from the store")), "{verified:?}");
+    assert_eq!(problems_with_records(&recorded.store()), Vec::new());
+}
+
+/// What verify finds wrong, but for the snapshots of these runs, which were never stored.
+fn problems_with_records(store: &Store) -> Vec<Problem> {
+    let mut problems = verify(store, false, &()).expect("verified").problems;
+    problems.retain(|problem| !problem.what.contains("Missing from the store"));
+    problems
+}
+
+/// The index is a cache: what merges could not tell it is no sign that anything is lost, however many merges have passed.
+#[test]
+fn an_index_that_was_busy_while_merges_went_on_accuses_nobody() {
+    for locked in ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"] {
+        let mut recorded = Recorded::new();
+        let sources = |recorded: &Recorded| -> usize {
+            let store = recorded.store();
+            let runs = store.runs().expect("readable");
+            runs.segments().iter().map(|segment| segment.sources.len()).sum()
+        };
+        // Two journals and a segment, and a run that no merge will leave there.
+        let forget = json!({"type": "forget", "run": run_id(2).to_string(), "time": time_text(2, 900)});
+        recorded.journal(&plain_records(0..2));
+        recorded.store().merge_runs(MergeExtent::Full).expect("merged");
+        recorded.journal(&plain_records(2..3));
+        recorded.journal(&[record(forget)]);
+        recorded.store().update_index(true).expect("written");
+        let index = rusqlite::Connection::open(recorded.folder.path().join("store/index.sqlite")).expect("opens");
+        index.execute_batch(locked).expect("locked");
+        for number in 3..6 {
+            recorded.journal(&plain_records(number..number + 1));
+            recorded.store().merge_runs(MergeExtent::Full).expect("merged");
+        }
+        assert_eq!((recorded.files(".journal").len(), recorded.files(".segment").len()), (0, 1), "{locked}");
+        index.execute_batch("ROLLBACK").expect("unlocked");
+        assert_eq!(problems_with_records(&recorded.store()), Vec::new(), "{locked}");
+        let options = RepairOptions { dry_run: true, ..RepairOptions::default() };
+        let repaired = repair(recorded.store(), &options, &()).expect("looked");
+        assert_eq!(repaired.lost_runs, Vec::<String>::new(), "{locked}");
+        // Once it has been told, nobody has to remember any more.
+        recorded.journal(&plain_records(6..7));
+        recorded.store().merge_runs(MergeExtent::Full).expect("merged");
+        assert_eq!(problems_with_records(&recorded.store()), Vec::new(), "{locked}");
+        assert_eq!(sources(&recorded), 2, "{locked}: the segment before and the journal");
+        assert_eq!(index.query_row("SELECT count(*) FROM journals", [], |row| row.get(0)), Ok(1), "{locked}");
+    }
 }
 
 #[test]
@@ -411,22 +456,18 @@ fn a_journal_with_damage_stays() {
     assert_eq!(recorded.store().runs().expect("readable").problems.len(), 1);
 }
 
-/// Storage that refuses everything that changes files from its n-th change on.
-struct Refusing {
+/// What is asked before each operation on a storage: its word and the path.
+type Before = Arc<dyn Fn(&str, &str) -> runsnap::Result<()> + Send + Sync>;
+
+/// Storage that asks before it does something that changes files, or lists a folder.
+struct Asking {
     inner: LocalStorage,
-    left: Arc<std::sync::atomic::AtomicI64>,
+    before: Before,
 }
 
-struct RefusingFile(Box<dyn WriteFile>, Arc<std::sync::atomic::AtomicI64>);
+struct AskingFile(Box<dyn WriteFile>, Before);
 
-fn spend(left: &std::sync::atomic::AtomicI64, path: &Path) -> runsnap::Result<()> {
-    match left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) > 0 {
-        true => Ok(()),
-        false => Err(runsnap::Error::io("write", path, std::io::Error::other("refused"))),
-    }
-}
-
-impl ReadFile for RefusingFile {
+impl ReadFile for AskingFile {
     fn read_range(&self, offset: u64, bytes: usize) -> runsnap::Result<Vec<u8>> {
         self.0.read_range(offset, bytes)
     }
@@ -436,25 +477,19 @@ impl ReadFile for RefusingFile {
     }
 }
 
-impl WriteFile for RefusingFile {
+impl WriteFile for AskingFile {
     fn write(&mut self, bytes: &[u8]) -> runsnap::Result<()> {
-        spend(&self.1, Path::new("a file"))?;
+        (self.1)("write", "a file")?;
         self.0.write(bytes)
     }
 
     fn sync(&mut self) -> runsnap::Result<()> {
-        spend(&self.1, Path::new("a file"))?;
+        (self.1)("sync", "a file")?;
         self.0.sync()
     }
 }
 
-impl Refusing {
-    fn spend(&self, path: &str) -> runsnap::Result<()> {
-        spend(&self.left, Path::new(path))
-    }
-}
-
-impl Storage for Refusing {
+impl Storage for Asking {
     fn root(&self) -> &Path {
         self.inner.root()
     }
@@ -465,23 +500,23 @@ impl Storage for Refusing {
         self.inner.create_folder(path)
     }
     fn create(&self, path: &str) -> runsnap::Result<Box<dyn WriteFile>> {
-        self.spend(path)?;
-        Ok(Box::new(RefusingFile(self.inner.create(path)?, Arc::clone(&self.left))))
+        (self.before)("create", path)?;
+        Ok(Box::new(AskingFile(self.inner.create(path)?, Arc::clone(&self.before))))
     }
     fn append(&self, path: &str) -> runsnap::Result<Box<dyn WriteFile>> {
-        self.spend(path)?;
+        (self.before)("append", path)?;
         self.inner.append(path)
     }
     fn rename(&self, from: &str, to: &str) -> runsnap::Result<()> {
-        self.spend(to)?;
+        (self.before)("rename", to)?;
         self.inner.rename(from, to)
     }
     fn remove(&self, path: &str) -> runsnap::Result<()> {
-        self.spend(path)?;
+        (self.before)("remove", path)?;
         self.inner.remove(path)
     }
     fn sync_folder(&self, path: &str) -> runsnap::Result<()> {
-        self.spend(path)?;
+        (self.before)("sync", path)?;
         self.inner.sync_folder(path)
     }
     fn read(&self, path: &str, limit: u64) -> runsnap::Result<Vec<u8>> {
@@ -494,11 +529,94 @@ impl Storage for Refusing {
         self.inner.look(path)
     }
     fn list(&self, path: &str) -> runsnap::Result<Vec<StoredFile>> {
+        (self.before)("list", path)?;
         self.inner.list(path)
     }
     fn try_lock(&self, path: &str) -> runsnap::Result<Option<Box<dyn Lock>>> {
         self.inner.try_lock(path)
     }
+}
+
+/// Refuses everything that changes files after so many changes.
+fn refusing_after(changes: i64) -> Before {
+    let left = std::sync::atomic::AtomicI64::new(changes);
+    Arc::new(move |what, path| {
+        if what == "list" || left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) > 0 {
+            return Ok(());
+        }
+        Err(runsnap::Error::io("write", Path::new(path), std::io::Error::other("refused")))
+    })
+}
+
+/// A store whose journals others merge once, and then once more, after it has read them.
+fn overtaken(recorded: &Recorded) -> Store {
+    let (store, more) = (recorded.store(), plain_records(4..6));
+    let overtakes = std::sync::atomic::AtomicBool::new(true);
+    let before: Before = Arc::new(move |what, path| {
+        // The notes are read when the journals have been.
+        if (what, path) == ("list", "writers") && overtakes.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            store.merge_runs(MergeExtent::Full).expect("merged");
+            store.writer().and_then(|mut writer| writer.commit(&more)).expect("recorded");
+            // The second merge knows nothing of what the first was made of.
+            store.merge_runs(MergeExtent::Full).expect("merged");
+        }
+        Ok(())
+    });
+    let inner = LocalStorage::new(recorded.folder.path().join("store"));
+    Store::open_in(Arc::new(Asking { inner, before })).expect("opens")
+}
+
+#[test]
+fn an_index_that_is_written_by_who_was_overtaken_names_nothing_that_is_gone() {
+    let mut recorded = Recorded::new();
+    recorded.journal(&plain_records(0..2));
+    recorded.journal(&plain_records(2..4));
+    overtaken(&recorded).update_index(true).expect("written");
+    let index = rusqlite::Connection::open(recorded.folder.path().join("store/index.sqlite")).expect("opens");
+    let count = |table: &str| {
+        index.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0)).expect("a number")
+    };
+    assert_eq!((count("journals"), count("runs")), (1, 0), "the last segment, whose runs are not listed");
+    assert_eq!(problems_with_records(&recorded.store()), Vec::new());
+}
+
+#[test]
+fn a_verify_that_merges_overtake_accuses_nobody() {
+    let mut recorded = Recorded::new();
+    recorded.journal(&plain_records(0..2));
+    recorded.journal(&plain_records(2..4));
+    recorded.store().update_index(true).expect("written");
+    assert_eq!(problems_with_records(&overtaken(&recorded)), Vec::new());
+    assert_eq!((recorded.files(".journal").len(), recorded.files(".segment").len()), (0, 1));
+}
+
+/// A reader that lists runs/ all the while must be told, even where it was another merge that wrote the segment.
+#[test]
+fn nothing_is_removed_before_the_mark_has_changed() {
+    let mut recorded = Recorded::new();
+    recorded.journal(&plain_records(0..2));
+    recorded.journal(&plain_records(2..4));
+    let folder = recorded.folder.path().join("store");
+    let open =
+        |before: Before| Store::open_in(Arc::new(Asking { inner: LocalStorage::new(&folder), before })).expect("opens");
+    let killed = open(Arc::new(|what, path| match (what, path) {
+        ("rename", "runs/merges") => Err(runsnap::Error::io("write", Path::new(path), std::io::Error::other("killed"))),
+        _ => Ok(()),
+    }));
+    killed.merge_runs(MergeExtent::Full).expect_err("killed");
+    assert_eq!((recorded.files(".journal").len(), recorded.files(".segment").len()), (2, 1));
+    let mark = std::fs::read(folder.join("runs/merges")).ok();
+    let (mark_path, is_checked) = (folder.join("runs/merges"), Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    let has_checked = Arc::clone(&is_checked);
+    let checking = open(Arc::new(move |what, path| {
+        if what == "remove" && path.starts_with("runs/") {
+            assert_ne!(std::fs::read(&mark_path).ok(), mark);
+            is_checked.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        Ok(())
+    }));
+    checking.merge_runs(MergeExtent::Full).expect("merged");
+    assert!(has_checked.load(std::sync::atomic::Ordering::Relaxed) && recorded.files(".journal").is_empty());
 }
 
 #[test]
@@ -524,9 +642,8 @@ fn a_merge_that_ends_anywhere_loses_nothing() {
                     recorded.store().merge_runs(MergeExtent::Full).expect("merged");
                 }
             }
-            let left = Arc::new(std::sync::atomic::AtomicI64::new(changes));
             let inner = LocalStorage::new(recorded.folder.path().join("store"));
-            let refusing: Arc<dyn Storage> = Arc::new(Refusing { inner, left });
+            let refusing: Arc<dyn Storage> = Arc::new(Asking { inner, before: refusing_after(changes) });
             let is_done = Store::open_in(refusing).and_then(|store| store.merge_runs(extent)).is_ok();
             check(&recorded.store(), &all);
             // Captures go on, in the same journal where the merge has not got that far.
@@ -566,6 +683,7 @@ fn readers_miss_nothing_while_others_merge() {
                     if before > 0 {
                         assert!(store.is_name_taken("run-0").expect("looked"));
                     }
+                    assert_eq!(problems_with_records(&store), Vec::new());
                 }
             });
         }
@@ -573,6 +691,7 @@ fn readers_miss_nothing_while_others_merge() {
             recorded.journal(&plain_records(number..number + 1));
             written.store(number + 1, std::sync::atomic::Ordering::SeqCst);
             if number % 3 == 0 {
+                recorded.store().update_index(true).expect("written");
                 recorded.store().merge_runs(MergeExtent::Full).expect("merged");
             }
         }

@@ -21,7 +21,7 @@ use super::verify::{Problem, verify};
 use crate::error::{Error, Result};
 use crate::pack::format::ObjectKind;
 use crate::progress::Progress;
-use crate::store::{INDEX_PATH, PACK_ENDING, Runs, Store, list_packs};
+use crate::store::{INDEX_PATH, PACK_ENDING, Runs, Store, list_packs, merged_into};
 
 use lost::Lost;
 use packs::Examined;
@@ -179,7 +179,8 @@ fn runs_of_the_index_alone(store: &Store, runs: &Runs) -> Vec<String> {
     let present: HashSet<_> = runs.rows().filter_map(|row| runs.id(row)).collect();
     let catalog = store.catalog();
     let journals = catalog.ask_index(|index| index.journals()).unwrap_or_default();
-    let missing = journals.iter().filter(|journal| {
+    let merged = merged_into(runs.segments());
+    let missing = journals.iter().filter(|journal| !merged.contains(&journal.name)).filter(|journal| {
         let length = store.storage().length(&format!("{}/{}", crate::store::slot::JOURNALS, journal.name));
         length.map_or_else(|error| Error::is_not_found(&error), |length| length < journal.bytes)
     });

@@ -1,5 +1,7 @@
 //! verify: looks at every file of a store, and with `read_data` at every byte, and tells what damage costs.
 
+mod run_files;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,15 +15,13 @@ use super::run_filter::{Filter, Key};
 use super::{run_folder, select};
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
-use crate::index::{Index, IndexedRun};
-use crate::journal::{decode_record, mend};
+use crate::index::Index;
 use crate::pack::Pack;
 use crate::pack::format::{ObjectKind, ObjectName};
 use crate::progress::Progress;
-use crate::run_record::RunRecord;
 use crate::snapshot::Entry;
-use crate::store::slot::{self, JOURNAL_ENDING, JOURNALS, TEMPORARY};
-use crate::store::{INDEX_PATH, JournalProblem, PACK_ENDING, PACKS, RowRef, Runs, Store, list_packs};
+use crate::store::slot::TEMPORARY;
+use crate::store::{CONDEMNED_PATH, INDEX_PATH, PACK_ENDING, PACKS, RowRef, Runs, Store, list_packs};
 use crate::tracked_files::walk::MANIFEST_PATH;
 
 /// What to do about a damaged index.
@@ -71,6 +71,8 @@ struct Verification<'s> {
     lost: HashMap<Object, Blame>,
     /// The packs that are gone or cannot be opened: what is nowhere else was in one of them.
     lost_packs: Vec<String>,
+    /// Packs that a killed gc was deleting: nothing needs them, and not all that they are differences to is there.
+    half_deleted: HashSet<String>,
 }
 
 /// The file to blame, and what is wrong.
@@ -78,17 +80,21 @@ type Blame = (String, String);
 
 /// Verifies a store. Damage is reported, not returned as an error.
 pub fn verify(store: &Store, read_data: bool, progress: &dyn Progress) -> Result<Verified> {
-    let mut verification =
-        Verification { store, out: Verified::default(), lost: HashMap::new(), lost_packs: Vec::new() };
+    let mut verification = Verification {
+        store,
+        out: Verified::default(),
+        lost: HashMap::new(),
+        lost_packs: Vec::new(),
+        half_deleted: HashSet::new(),
+    };
     if let Some(problem) = store.config_problem() {
         verification.blame_error(problem);
     }
-    let mut runs = store.runs()?;
-    runs.check();
-    runs.problems.append(&mut runs.late_problems());
-    verification.journals(&runs)?;
+    let runs = verification.run_files()?;
+    verification.half_deleted = store.half_deleted_packs()?;
     store.catalog().complete()?;
-    let packs = store.catalog().packs();
+    let mut packs = store.catalog().packs();
+    packs.retain(|pack| !verification.half_deleted.contains(pack.name()));
     for error in store.catalog().take_damaged() {
         verification.blame_error(&error);
     }
@@ -129,89 +135,6 @@ impl Verification<'_> {
     fn blame_error(&mut self, error: &Error) {
         let (file, what) = split(error, &self.shown(self.store.storage().root()));
         self.blame(file, what);
-    }
-
-    /// Journals: damage in them, and those that the index or a writer's note knows and that are gone or shorter.
-    fn journals(&mut self, runs: &Runs) -> Result<()> {
-        let catalog = self.store.catalog();
-        let indexed = catalog.ask_index(|index| index.journals()).unwrap_or_default();
-        let known_between = |name: &str, from: u64, to: u64| -> Vec<IndexedRun> {
-            let Some(journal) = indexed.iter().find(|journal| journal.name == name) else { return Vec::new() };
-            let mut known = catalog.ask_index(|index| index.runs_in(journal.number)).unwrap_or_default();
-            known.retain(|run| (from..to).contains(&run.offset));
-            known
-        };
-        let lost = |known: Vec<IndexedRun>| -> BTreeSet<String> {
-            let lost = known.into_iter().filter(|run| runs.between(run.run, run.run).is_empty());
-            lost.map(|run| run.name.unwrap_or_else(|| run.run.to_string())).collect()
-        };
-        let notes = slot::notes(&**self.store.storage())?;
-        let noted: HashMap<&str, u64> = notes.iter().map(|note| (note.journal.as_str(), note.bytes)).collect();
-        let mut expected: BTreeMap<String, u64> = indexed.iter().map(|j| (j.name.clone(), j.bytes)).collect();
-        for note in &notes {
-            let known = expected.entry(note.journal.clone()).or_default();
-            *known = note.bytes.max(*known);
-        }
-        let sources = runs.segments().iter().flat_map(|segment| &segment.sources);
-        let merged: HashSet<String> = sources.map(|source| source.file_name(JOURNAL_ENDING)).collect();
-        let mut cut = HashSet::new();
-        for (name, &bytes) in &expected {
-            let path = format!("{JOURNALS}/{name}");
-            let (length, what, known) = match self.store.storage().length(&path) {
-                Ok(length) if length >= bytes => continue,
-                Ok(length) => {
-                    cut.insert(name.clone());
-                    let what = format!(
-                        "cut short: {length} bytes of the {bytes} that were flushed; the runs recorded after that are lost"
-                    );
-                    (length, what, known_between(name, length.saturating_sub(1), u64::MAX))
-                }
-                // Its records are in a segment, and the index has not been told.
-                Err(error) if error.is_not_found() && merged.contains(name) => continue,
-                Err(error) if error.is_not_found() => {
-                    (0, "missing: the runs recorded in it are lost".to_owned(), known_between(name, 0, u64::MAX))
-                }
-                Err(error) => (0, error.to_string(), Vec::new()),
-            };
-            let is_noted = noted.get(name.as_str()).is_some_and(|noted| *noted > length);
-            if !is_noted && !known.is_empty() && lost(known.clone()).is_empty() {
-                // Every run that should be there is there: it is the index that has a wrong name or length.
-                self.blame(
-                    self.full(INDEX_PATH),
-                    format!("it has wrong places for the runs of {path}; {INDEX_ADVICE}"),
-                );
-                continue;
-            }
-            self.blame_for(self.full(&path), what, lost(known), BTreeSet::new());
-        }
-        for problem in &runs.problems {
-            let file = self.shown(&problem.path);
-            let place = format!("bytes {} to {}: {}", problem.offset, problem.end, problem.reason);
-            // What a writer noted as flushed was whole once.
-            if problem.unfinished && expected.get(&problem.name).is_none_or(|flushed| problem.offset >= *flushed) {
-                if !cut.contains(&problem.name) {
-                    self.out.notes.push(format!("{file}: {place}: no capture returned for it"));
-                }
-                continue;
-            }
-            let mut hit = lost(known_between(&problem.name, problem.offset, problem.end));
-            if hit.is_empty() {
-                hit.extend(self.mended_run(problem));
-            }
-            self.blame_for(file, place, hit, BTreeSet::new());
-        }
-        Ok(())
-    }
-
-    /// The run that a record with one flipped bit is about.
-    fn mended_run(&self, problem: &JournalProblem) -> Option<String> {
-        let path = format!("{JOURNALS}/{}", problem.name);
-        let length = usize::try_from(problem.end.checked_sub(problem.offset)?).ok()?;
-        let bytes = self.store.storage().read_range(&path, problem.offset, length).ok()?;
-        Some(match decode_record(&mend(&bytes)?).ok()? {
-            RunRecord::Start(start) => start.name.unwrap_or_else(|| start.run.to_string()),
-            other => other.run().to_string(),
-        })
     }
 
     /// Decodes every frame and hashes every object.
@@ -272,8 +195,16 @@ impl Verification<'_> {
         }
         let file = self.full(INDEX_PATH);
         let catalog = self.store.catalog();
-        let Some(indexed) = catalog.ask_index(|index| index.packs()) else {
+        let Some(index) = self.store.wait_for_index() else {
             let config = self.store.config();
+            // It was removed a moment ago, to be made anew.
+            if storage.length(INDEX_PATH).is_err() {
+                return;
+            }
+            if self.store.has_been_raised() {
+                self.out.notes.push(format!("{file}: not looked at, for a gc has begun it anew meanwhile"));
+                return;
+            }
             if Index::is_of_earlier_generation(&catalog.index_path(), config.store, config.generation) {
                 self.out
                     .notes
@@ -284,12 +215,13 @@ impl Verification<'_> {
             return;
         };
         let by_name: HashMap<&str, &Arc<Pack>> = packs.iter().map(|pack| (pack.name(), pack)).collect();
-        let mut wrong = catalog.ask_index(|index| Ok(index.integrity_problems())).unwrap_or_default();
-        for known in indexed {
+        let mut wrong = index.integrity_problems();
+        let indexed = index.packs().map_err(|error| wrong.push(error.to_string()));
+        for known in indexed.unwrap_or_default() {
             let Some(pack) = by_name.get(known.name.as_str()) else { continue };
             let expected = pack.objects.iter().enumerate().map(|(ordinal, object)| (ordinal as u64, object.name.key()));
-            let rows = catalog.ask_index(|index| index.objects_of(known.number));
-            if !rows.is_some_and(|rows| expected.eq(rows)) {
+            let rows = index.objects_of(known.number);
+            if !rows.is_ok_and(|rows| expected.eq(rows)) {
                 wrong.push(format!("its rows for the pack {} are not what the pack has", known.name));
             }
         }
@@ -334,7 +266,8 @@ impl Verification<'_> {
     /// those that run records name. Merges have replaced most of these, so many of them say no more than that some pack
     /// is gone.
     fn find_lost_packs(&self, runs: &Runs, packs: &[Arc<Pack>]) -> Result<Vec<String>> {
-        let present: HashSet<&str> = packs.iter().map(|pack| pack.name()).collect();
+        let present: HashSet<&str> =
+            packs.iter().map(|pack| pack.name()).chain(self.half_deleted.iter().map(String::as_str)).collect();
         let listed = list_packs(&**self.store.storage())?.into_iter().map(|file| file.name).collect();
         let indexed = self.store.catalog().ask_index(|index| index.packs()).unwrap_or_default();
         let indexed = indexed.into_iter().map(|pack| pack.name).collect();
@@ -475,6 +408,12 @@ impl Verification<'_> {
                 "{} leftovers of captures under way or killed in {}",
                 files.len(),
                 self.full(TEMPORARY)
+            ));
+        }
+        if !self.half_deleted.is_empty() {
+            self.out.notes.push(format!(
+                "{}: a gc was killed, or is at work, while it deletes packs that no run needs; the next one ends that",
+                self.full(CONDEMNED_PATH)
             ));
         }
         Ok(())
