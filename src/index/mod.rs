@@ -186,6 +186,16 @@ impl Index {
         generation_of().is_ok_and(|(id, found)| id == store.to_string() && found.cast_unsigned() < generation)
     }
 
+    /// Whether it has no tables yet: whoever began to make it was killed.
+    pub fn is_empty(path: &Path) -> bool {
+        let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let count = || -> Result<i64, IndexError> {
+            let connection = Connection::open_with_flags(path, flags)?;
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        };
+        count().is_ok_and(|count| count == 0)
+    }
+
     fn belongs_to(&self, store: StoreId, generation: u64) -> Result<bool, IndexError> {
         let version: i64 = self.connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if version != VERSION {

@@ -235,7 +235,7 @@ fn begin<'s>(store: &'s Store, name: Option<&str>, tracked: &Tracked) -> (Result
             _ => {}
         }
         // It is asked for soon. Who cannot list it then is told why.
-        let _ = store.catalog().listed();
+        let _ = store.catalog().stamps();
         Ok(writer)
     };
     let path = &tracked.state_path;

@@ -33,7 +33,7 @@ impl Store {
     ///
     /// What no run needs is kept: it may be of captures under way. So nobody has to be waited for.
     pub fn merge_packs_step(&self) -> Result<MergedPacks> {
-        if self.catalog.listed()?.len() < FAN_IN || !self.may_be_due() || self.step_inputs().is_none() {
+        if self.catalog.stamps()?.len() < FAN_IN || !self.may_be_due() || self.step_inputs().is_none() {
             return Ok(MergedPacks::default());
         }
         let Some(maintenance) = self.maintenance(Duration::ZERO)? else { return Ok(MergedPacks::default()) };

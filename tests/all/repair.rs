@@ -340,6 +340,17 @@ fn the_index_is_made_again() {
     }
 }
 
+/// A capture that is killed when it begins the index leaves it empty.
+#[test]
+fn an_index_that_was_only_begun_is_no_damage() {
+    let field = Field::with_index();
+    let damaged = field.damaged("index.sqlite", Action::Cut(0));
+    assert!(damaged.look().problems.is_empty());
+    assert!(damaged.run(&["verify"]).expect(0).stdout.contains("index.sqlite: empty"));
+    damaged.run(&["gc"]).expect(0);
+    assert!(!damaged.run(&["verify"]).expect(0).stdout.contains("index.sqlite"));
+}
+
 #[test]
 fn config_is_written_again() {
     let field = Field::with_index();

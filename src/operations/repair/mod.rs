@@ -19,6 +19,7 @@ use serde::Serialize;
 use super::reindex::reindex;
 use super::verify::{Problem, verify};
 use crate::error::{Error, Result};
+use crate::index::Index;
 use crate::pack::format::ObjectKind;
 use crate::progress::Progress;
 use crate::store::{INDEX_PATH, PACK_ENDING, Runs, Store, list_packs, merged_into};
@@ -167,10 +168,11 @@ fn find_lost(
 
 /// Whether the index is missing, unreadable, or not what the packs say.
 fn is_index_wrong(store: &Store) -> Result<bool> {
-    if store.storage().length(INDEX_PATH).is_err() {
+    let path = store.storage().full_path(INDEX_PATH);
+    if store.storage().length(INDEX_PATH).is_err() || Index::is_empty(&path) {
         return Ok(true);
     }
-    let path = store.storage().full_path(INDEX_PATH).display().to_string();
+    let path = path.display().to_string();
     Ok(verify(store, false, &())?.problems.iter().any(|problem| problem.file == path))
 }
 

@@ -122,7 +122,7 @@ pub fn path_in_store(root: &Path, entry: Option<&Path>, include_secrets: bool) -
 
 /// The stamps of the packs that are there now, sorted.
 pub fn packs_now(store: &Store) -> Result<Vec<u64>> {
-    let mut stamps: Vec<u64> = store.catalog().listed()?.into_iter().map(|(_, stamp)| stamp).collect();
+    let mut stamps = store.catalog().stamps()?;
     stamps.sort_unstable();
     Ok(stamps)
 }

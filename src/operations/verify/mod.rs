@@ -211,6 +211,10 @@ impl Verification<'_> {
                     .push(format!("{file}: a gc was killed before it came to the index; the next capture does"));
                 return;
             }
+            if Index::is_empty(&catalog.index_path()) {
+                self.out.notes.push(format!("{file}: empty: who began it was killed; the next to update it makes it"));
+                return;
+            }
             self.blame(file, format!("cannot be read or is of another state of the store; {INDEX_ADVICE}"));
             return;
         };

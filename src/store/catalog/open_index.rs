@@ -1,0 +1,71 @@
+//! The index, opened when it is first needed.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use super::locked;
+use crate::id::StoreId;
+use crate::index::{Index, IndexError, is_busy};
+
+/// The index of a store in one generation.
+pub(super) struct OpenIndex {
+    path: PathBuf,
+    store: StoreId,
+    generation: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Unopened,
+    Absent,
+    Open(Index),
+}
+
+impl OpenIndex {
+    pub fn new(path: PathBuf, store: StoreId, generation: u64) -> Self {
+        Self { path, store, generation, state: Mutex::default() }
+    }
+
+    pub fn is_opened(&self) -> bool {
+        matches!(*locked(&self.state), State::Open(_))
+    }
+
+    /// Runs `question` on the index, which is opened if it was not; `None` where there is none.
+    pub fn ask<T>(&self, question: impl FnOnce(&Index) -> T) -> Option<T> {
+        let mut state = locked(&self.state);
+        if matches!(*state, State::Unopened) {
+            let opened = Index::open(&self.path, self.store, self.generation);
+            *state = opened.map_or(State::Absent, State::Open);
+        }
+        match &*state {
+            State::Open(index) => Some(question(index)),
+            _ => None,
+        }
+    }
+
+    /// Does without it from now on.
+    pub fn give_up(&self) {
+        *locked(&self.state) = State::Absent;
+    }
+
+    /// Opens the index for writing, makes it where there is none, and leaves it open.
+    pub fn write<T>(&self, write: impl Fn(&mut Index) -> Result<T, IndexError>) -> Result<T, IndexError> {
+        let mut state = locked(&self.state);
+        let open = || Index::open_or_create(&self.path, self.store, self.generation);
+        let mut index = match std::mem::take(&mut *state) {
+            State::Open(index) => index,
+            _ => open()?,
+        };
+        let mut written = write(&mut index);
+        if written.as_ref().is_err_and(|error| !is_busy(error)) {
+            // Somebody has removed the index since it was opened, to make it anew.
+            drop(index);
+            index = open()?;
+            written = write(&mut index);
+        }
+        *state = State::Open(index);
+        written
+    }
+}
