@@ -111,30 +111,60 @@ fn run_key(run: RunId, name: Option<&str>) -> i64 {
 impl Index {
     /// Opens the index to read it. `None` where there is none, or none that belongs to this state of the store.
     pub fn open(path: &Path, store: StoreId, generation: u64) -> Option<Self> {
-        Self::open_within(path, store, generation, BUSY)
+        Self::open_within(path, store, generation, BUSY).ok().flatten()
     }
 
-    /// As [`Index::open`], for who waits so long for a writer, now and at each question.
-    pub fn open_within(path: &Path, store: StoreId, generation: u64, patience: Duration) -> Option<Self> {
+    /// As [`Index::open`], for who needs its word, and waits for whoever is writing it, now and at each question. Fails where that
+    /// takes longer than `patience`.
+    pub fn open_waiting(
+        path: &Path,
+        store: StoreId,
+        generation: u64,
+        patience: Duration,
+    ) -> Result<Option<Self>, IndexError> {
+        let open = || match Self::open_within(path, store, generation, patience) {
+            Err(error) if !is_busy(&error) => Ok(None),
+            other => other,
+        };
+        if let Some(index) = open()? {
+            return Ok(Some(index));
+        }
+        // Somebody may be making it anew.
+        Self::wait_for_writer(path, patience)?;
+        open()
+    }
+
+    fn open_within(
+        path: &Path,
+        store: StoreId,
+        generation: u64,
+        patience: Duration,
+    ) -> Result<Option<Self>, IndexError> {
         if !path.exists() {
-            return None;
+            return Ok(None);
         }
         let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
         // A store on a read-only medium can still be read; a writable one may have to finish a killed writer's rollback.
         let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)
-            .or_else(|_| Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_ONLY))
-            .ok()?;
-        connection.busy_timeout(patience).ok()?;
+            .or_else(|_| Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_ONLY))?;
+        connection.busy_timeout(patience)?;
         let index = Self { connection };
-        index.belongs_to(store, generation).ok()?.then_some(index)
+        Ok(index.belongs_to(store, generation)?.then_some(index))
     }
 
-    /// Returns once nobody is writing the index any more, at the latest after `patience`.
-    pub fn wait_for_writer(path: &Path, patience: Duration) {
+    /// Returns once nobody is writing the index; fails where somebody still is after `patience`.
+    fn wait_for_writer(path: &Path, patience: Duration) -> Result<(), IndexError> {
         let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_WRITE;
-        // What is no database, or may not be written, nobody is writing.
-        let Ok(connection) = Connection::open_with_flags(path, flags) else { return };
-        let _ = connection.busy_timeout(patience).and_then(|()| connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK"));
+        let wait = || {
+            let connection = Connection::open_with_flags(path, flags)?;
+            connection.busy_timeout(patience)?;
+            connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")
+        };
+        match wait() {
+            Err(error) if is_busy(&error) => Err(error),
+            // What is no database, or may not be written, nobody is writing.
+            _ => Ok(()),
+        }
     }
 
     /// Opens the index to write it, making it anew where it is missing, damaged or of another state of the store.
@@ -163,7 +193,9 @@ impl Index {
         match create().and_then(|index| Ok(index.belongs_to(store, generation)?.then_some(index))) {
             Ok(Some(index)) => Ok(index),
             Err(error) if is_busy(&error) => Err(error),
-            // Of another store or state, or no database at all: a cache is thrown away rather than mended.
+            // Maintenance has deleted packs since this store was opened: what the index is now is not ours to write.
+            _ if Self::generation_of(path, store).is_some_and(|found| found > generation) => Err(busy()),
+            // Of another store or an earlier state, or no database at all: a cache is thrown away rather than mended.
             _ => {
                 for ending in ["", "-journal", "-wal", "-shm"] {
                     let mut name = path.as_os_str().to_owned();
@@ -178,12 +210,17 @@ impl Index {
     /// Whether the index is whole but of an earlier generation: maintenance has deleted packs since, and has not come to
     /// making it anew.
     pub fn is_of_earlier_generation(path: &Path, store: StoreId, generation: u64) -> bool {
+        Self::generation_of(path, store).is_some_and(|found| found < generation)
+    }
+
+    /// The generation of an index of that store that can be read.
+    fn generation_of(path: &Path, store: StoreId) -> Option<u64> {
         let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let generation_of = || -> Result<(String, i64), IndexError> {
-            let connection = Connection::open_with_flags(path, flags)?;
-            connection.query_row("SELECT id, generation FROM store", [], |row| Ok((row.get(0)?, row.get(1)?)))
-        };
-        generation_of().is_ok_and(|(id, found)| id == store.to_string() && found.cast_unsigned() < generation)
+        let connection = Connection::open_with_flags(path, flags).ok()?;
+        let row = connection.query_row("SELECT id, generation FROM store", [], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+        });
+        row.ok().filter(|(id, _)| *id == store.to_string()).map(|(_, generation)| generation.cast_unsigned())
     }
 
     /// Whether it has no tables yet: whoever began to make it was killed.
@@ -356,23 +393,31 @@ impl Index {
         Ok(true)
     }
 
-    /// Forgets journals and segments in a way that no power cut takes back; fails at once where another process writes.
+    /// Forgets journals and segments in a way that no power cut takes back; fails at once where another process writes. Those
+    /// of which it has read more than the length given with the name it keeps, and returns their names.
     ///
     /// Whoever began to read the store's files before this cannot be about to add them once it returns.
-    pub fn forget(&mut self, journals: &[String]) -> Result<(), IndexError> {
+    pub fn forget(&mut self, journals: &[(String, u64)]) -> Result<Vec<String>, IndexError> {
         // The folder is flushed as well, or SQLite's own journal might come back and undo this.
         self.connection.execute_batch("PRAGMA synchronous = EXTRA")?;
         let transaction = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let mut known = 0;
-        for name in journals {
-            known += transaction.execute("DELETE FROM journals WHERE name = ?1", [name])?;
+        let (mut known, mut kept) = (0, Vec::new());
+        for (name, bytes) in journals {
+            let bytes = i64::try_from(*bytes).unwrap_or(i64::MAX);
+            known += transaction
+                .prepare_cached("DELETE FROM journals WHERE name = ?1 AND bytes <= ?2")?
+                .execute(params![name, bytes])?;
+            if transaction.prepare_cached("SELECT 1 FROM journals WHERE name = ?1")?.exists([name])? {
+                kept.push(name.clone());
+            }
         }
         if known > 0 {
             remove_orphans(&transaction)?;
         }
         // Something has to be written for anything to be flushed: what was forgotten earlier may not have been.
         transaction.execute("UPDATE store SET generation = generation", [])?;
-        transaction.commit()
+        transaction.commit()?;
+        Ok(kept)
     }
 
     /// Gives the room back that rows have left, where it is most of the file.
@@ -399,7 +444,51 @@ fn indexed_run(row: &rusqlite::Row<'_>) -> Result<IndexedRun, IndexError> {
     })
 }
 
-/// Whether another process is writing the index just now.
+fn busy() -> IndexError {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None)
+}
+
+/// Whether another process is writing the index just now, or maintains the store.
 pub fn is_busy(error: &IndexError) -> bool {
     matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_of_a_later_generation_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (path, store) = (folder.path().join("index.sqlite"), StoreId([7; 16]));
+        let tail = JournalTail { name: "j".into(), from: 0, bytes: 90, runs: Vec::new(), newest: Vec::new() };
+        let mut index = Index::open_or_create(&path, store, 4).expect("made");
+        assert!(index.add(&[], &[tail], &|| true).expect("added"));
+        drop(index);
+        let refused = Index::open_or_create(&path, store, 3).expect_err("it is of another generation");
+        assert!(is_busy(&refused), "{refused}");
+        let journals =
+            |generation| Index::open(&path, store, generation).map(|index| index.journals().expect("read").len());
+        assert_eq!((journals(3), journals(4)), (None, Some(1)));
+        // One of an earlier generation, or of another store, is made anew.
+        drop(Index::open_or_create(&path, store, 5).expect("made"));
+        assert_eq!((journals(4), journals(5)), (None, Some(0)));
+        drop(Index::open_or_create(&path, StoreId([8; 16]), 2).expect("made"));
+        assert_eq!(journals(5), None);
+    }
+
+    #[test]
+    fn what_an_index_has_read_beyond_what_was_merged_it_does_not_forget() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("index.sqlite");
+        let tail =
+            |name: &str, bytes| JournalTail { name: name.into(), from: 0, bytes, runs: Vec::new(), newest: Vec::new() };
+        let mut index = Index::open_or_create(&path, StoreId([7; 16]), 0).expect("made");
+        assert!(!index.add(&[], &[tail("late", 9)], &|| false).expect("asked"), "it was overtaken");
+        assert!(index.add(&[], &[tail("whole", 100), tail("longer", 101), tail("other", 5)], &|| true).expect("added"));
+        let merged = ["whole", "longer", "unknown"].map(|name| (name.to_owned(), 100));
+        assert_eq!(index.forget(&merged).expect("forgotten"), ["longer"]);
+        let left: Vec<String> = index.journals().expect("read").into_iter().map(|file| file.name).collect();
+        assert_eq!(left, ["longer", "other"]);
+    }
 }

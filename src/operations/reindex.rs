@@ -28,6 +28,8 @@ pub fn reindex(store: Store) -> Result<Reindexed> {
             _ => {}
         }
     }
+    // Or a power cut might bring it back, with names that merges have forgotten since.
+    storage.sync_folder("")?;
     let store = Store::open_in(storage)?;
     store.update_index(true)?;
     let packs = store.catalog().packs();

@@ -20,7 +20,7 @@ use crate::storage::{Lock, Storage, write_whole};
 /// The list of packs that are about to be deleted.
 pub const CONDEMNED_PATH: &str = "condemned.json";
 /// The file whose lock whoever maintains a store holds, and the beginning of its names in tmp/.
-const LOCK_NAME: &str = "maintenance";
+pub(super) const LOCK_NAME: &str = "maintenance";
 const FORMAT: &str = "runsnap-condemned";
 const MAX_BYTES: u64 = 64 << 20;
 /// Between two looks at writers that are waited for.

@@ -159,15 +159,24 @@ impl Store {
         let mut free = Vec::new();
         for file in &files.leftovers {
             let journal = JournalFile { file: file.clone(), merged_bytes: 0 };
-            if file.name.ends_with(SEGMENT_ENDING) || held.take(self, &journal)? {
+            if !file.name.ends_with(SEGMENT_ENDING) && !held.take(self, &journal)? {
+                continue;
+            }
+            // It may have grown before its slot was ours, or be shorter than it was.
+            let is_as_listed = self.storage.length(&format!("{JOURNALS}/{}", file.name)).ok() == Some(file.bytes);
+            if is_as_listed && !self.is_noted_beyond(&journal, &[])? {
                 free.push(file.name.clone());
             }
         }
-        // A journal may have grown before its slot was ours.
-        free.retain(|name| {
-            let listed = files.leftovers.iter().find(|file| file.name == *name).map(|file| file.bytes);
-            self.storage.length(&format!("{JOURNALS}/{name}")).ok() == listed
-        });
+        // Who wrote the segments may have been killed before he read them back.
+        let names_any = |segment: &&Arc<Segment>| {
+            segment.sources.iter().any(|source| free.contains(&source.file_name(JOURNAL_ENDING)))
+        };
+        let (whole, damaged): (Vec<_>, Vec<_>) = files.segments.iter().filter(names_any).cloned().partition(is_whole);
+        if !damaged.is_empty() {
+            let sure = merged_into(&whole);
+            free.retain(|name| sure.contains_key(name));
+        }
         if free.is_empty() {
             return Ok(());
         }
@@ -184,13 +193,14 @@ impl Store {
     fn clear_old_notes(&self, files: &RunFiles, held: &mut Held) -> Result<()> {
         let merged = merged_into(&files.segments);
         let is_old = |note: &&SlotNote| {
-            let journal = note.journal.as_ref().filter(|journal| merged.contains(*journal));
+            let is_merged = |journal: &&String| merged.get(*journal).is_some_and(|bytes| note.bytes <= *bytes);
+            let journal = note.journal.as_ref().filter(is_merged);
             let length = journal.map(|journal| self.storage.length(&format!("{JOURNALS}/{journal}")));
             length.is_some_and(|length| length.is_err_and(|error| error.is_not_found()))
         };
         let old: Vec<SlotNote> = held.notes.iter().filter(is_old).cloned().collect();
         for note in old.into_iter().filter(|note| !held.locks.contains_key(&note.slot)) {
-            // Whoever holds the slot begins a new journal anyway, and notes that.
+            // Whoever holds the slot begins a new journal, and notes that, if he appends anything.
             let Some(mut lock) = self.storage.try_lock(&format!("{FOLDER}/{}", note.slot))? else { continue };
             free_journal(&mut *lock)?;
         }
@@ -297,7 +307,7 @@ impl Store {
             return Ok(());
         }
         let removed: Vec<String> = sources.iter().map(|source| source.file_name(JOURNAL_ENDING)).collect();
-        for source in self.inherited(files.segments.iter().filter(|segment| removed.contains(&segment.name))) {
+        for source in self.inherited(files.segments.iter().filter(|segment| removed.contains(&segment.name)))? {
             match sources
                 .iter_mut()
                 .find(|known| known.number == source.number && known.is_segment == source.is_segment)
@@ -323,7 +333,11 @@ impl Store {
         };
         merged.rows = writer.rows() as u64;
         merged.written_bytes = writer.finish(&path, sources)?;
-        self.check_written(&path, &written)?;
+        if let Err(error) = self.check_written(&path, &written) {
+            // As long as it is there, its sources are not read.
+            let _ = self.storage.remove(&path);
+            return Err(error);
+        }
         // From here on readers that have listed the folder earlier must list it again.
         change_mark(&*self.storage, &slot)?;
         self.remove_merged(&removed, held)?;
@@ -332,21 +346,25 @@ impl Store {
     }
 
     /// Of what segments were made of, that which must still be known when these segments are gone: files that are there all the
-    /// same, for a merge was killed or a writer is in the way, and those that the index cannot be told of just now. Of
-    /// a name that only the index had it could not be said where its records are.
-    fn inherited<'f>(&self, segments: impl Iterator<Item = &'f Arc<Segment>>) -> Vec<Source> {
+    /// same, for a merge was killed or a writer is in the way, those that a note names, and those that the index cannot be told
+    /// of just now. Of a name that stood there alone it could not be said where its records are.
+    fn inherited<'f>(&self, segments: impl Iterator<Item = &'f Arc<Segment>>) -> Result<Vec<Source>> {
+        let noted: HashSet<String> = slot_notes(&*self.storage)?.into_iter().filter_map(|note| note.journal).collect();
         let name_of = |source: &Source| source.file_name(JOURNAL_ENDING);
         let is_there = |source: &Source| {
             let length = self.storage.length(&format!("{JOURNALS}/{}", name_of(source)));
-            !length.is_err_and(|error| error.is_not_found())
+            noted.contains(&name_of(source)) || !length.is_err_and(|error| error.is_not_found())
         };
         let (mut there, gone): (Vec<Source>, Vec<Source>) =
             segments.flat_map(|segment| segment.sources.iter().cloned()).partition(is_there);
-        let names: Vec<String> = gone.iter().map(name_of).collect();
-        if !names.is_empty() && self.catalog.forget_in_index(&names).is_err() {
-            there.extend(gone);
+        if !gone.is_empty() {
+            let names: Vec<(String, u64)> = gone.iter().map(|source| (name_of(source), source.bytes)).collect();
+            match self.catalog.forget_in_index(&names) {
+                Ok(kept) => there.extend(gone.into_iter().filter(|source| kept.contains(&name_of(source)))),
+                Err(_) => there.extend(gone),
+            }
         }
-        there
+        Ok(there)
     }
 
     /// A slot that files in tmp/ may belong to: one that is held already, or another.

@@ -352,7 +352,7 @@ impl Store {
                     Err(error) => last = error,
                 }
             }
-            // Only when index and overlay lead nowhere is every pack looked into.
+            // Only when index and tables in memory lead nowhere is every pack looked into.
             if !self.catalog.complete()? {
                 break;
             }
@@ -360,7 +360,7 @@ impl Store {
         Err(last)
     }
 
-    /// Whether an object is in the store, as far as index and overlay know.
+    /// Whether an object is in the store, as far as the index and the tables in memory know.
     pub fn contains(&self, kind: ObjectKind, id: ObjectId) -> bool {
         !self.catalog.places(kind, id).is_empty()
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Store;
+use super::maintenance::LOCK_NAME;
 use super::slot::{JOURNAL_ENDING, JOURNALS, TEMPORARY};
 use crate::error::{Error, Result};
 use crate::file_header::Header;
@@ -77,10 +78,14 @@ pub struct Journal {
     pub from: u64,
 }
 
-/// The journals and segments whose records are in these segments, by name.
-pub fn merged_into(segments: &[Arc<Segment>]) -> HashSet<String> {
-    let sources = segments.iter().flat_map(|segment| &segment.sources);
-    sources.map(|source| source.file_name(JOURNAL_ENDING)).collect()
+/// The journals and segments whose records are in these segments, by name, with the lengths up to which they are.
+pub fn merged_into(segments: &[Arc<Segment>]) -> HashMap<String, u64> {
+    let mut merged = HashMap::new();
+    for source in segments.iter().flat_map(|segment| &segment.sources) {
+        let bytes = merged.entry(source.file_name(JOURNAL_ENDING)).or_default();
+        *bytes = source.bytes.max(*bytes);
+    }
+    merged
 }
 
 /// Changes the mark, so that readers that have listed the folder before list it again.
@@ -123,6 +128,15 @@ impl Store {
     pub(super) fn changes_all_the_time(&self) -> Error {
         let reason = std::io::Error::other("its files change all the time");
         Error::io("read", self.storage.full_path(JOURNALS), reason)
+    }
+
+    /// For who holds the lock of maintenance and is about to move files out of runs/ by other means than a merge.
+    pub fn give_up_run_files(&self, names: &[&str]) -> Result<()> {
+        change_mark(&*self.storage, LOCK_NAME)?;
+        let names: Vec<(String, u64)> = names.iter().map(|name| ((*name).to_owned(), u64::MAX)).collect();
+        // The index is a cache: one that cannot be told now has to be made anew.
+        let _ = self.catalog.forget_in_index(&names);
+        Ok(())
     }
 
     fn list_run_files(&self) -> Result<RunFiles> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -11,15 +11,13 @@ use super::run_files::{JournalFile, MAX_TRIES, RunFiles, merged_into};
 use super::slot::notes;
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, RunId};
-use crate::index::{Index, IndexedFile, JournalTail, NewRun};
+use crate::index::{Index, IndexError, IndexedFile, JournalTail, NewRun};
 use crate::journal::{self, HEADER_BYTES, Item, decode_record};
 use crate::run_record::RunRecord;
 use crate::segment::{Class, Segment};
 
 /// Unindexed journal bytes from which the index is brought up to date.
 pub(super) const TAIL_BACKLOG_BYTES: u64 = 64 << 10;
-/// Longer than any writer of the index takes.
-const INDEX_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Store {
     /// What the journals hold beyond the index.
@@ -83,15 +81,11 @@ impl Store {
         })
     }
 
-    /// The index, for who needs its word: waits for whoever is writing it. `None` where there is none of this generation.
-    pub fn wait_for_index(&self) -> Option<Index> {
-        let path = self.catalog.index_path();
-        let open = || Index::open_within(&path, self.config.store, self.config.generation, INDEX_PATIENCE);
-        open().or_else(|| {
-            // Somebody may be making it anew.
-            Index::wait_for_writer(&path, INDEX_PATIENCE);
-            open()
-        })
+    /// The index, for who needs its word; `None` where there is none of this generation. Waits until then for whoever is
+    /// writing it, and fails where that takes longer.
+    pub fn wait_for_index(&self, deadline: Instant) -> Result<Option<Index>, IndexError> {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        Index::open_waiting(&self.catalog.index_path(), self.config.store, self.config.generation, patience)
     }
 
     /// Whether there are so many packs that the index should know them, or a large one.
@@ -164,11 +158,13 @@ fn lengths(indexed: &[IndexedFile]) -> HashMap<&str, u64> {
     indexed.iter().map(|journal| (journal.name.as_str(), journal.bytes)).collect()
 }
 
-/// The files that the index knows and that are parts of a segment now.
+/// The files that the index knows, and that are parts of a segment now, as far as the index has read them.
 fn merged_away<'i>(indexed: &'i [IndexedFile], files: &RunFiles) -> impl Iterator<Item = &'i str> {
     let merged = merged_into(&files.segments);
     let present: HashSet<String> = files.journals.iter().map(|journal| journal.file.name.clone()).collect();
-    indexed.iter().map(|file| file.name.as_str()).filter(move |name| merged.contains(*name) && !present.contains(*name))
+    let is_merged = move |file: &&IndexedFile| merged.get(&file.name).is_some_and(|bytes| file.bytes <= *bytes);
+    let gone = indexed.iter().filter(is_merged).map(|file| file.name.as_str());
+    gone.filter(move |name| !present.contains(*name))
 }
 
 /// What the index keeps of a segment: that it has seen it, and the newest runs of its projects.

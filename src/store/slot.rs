@@ -66,6 +66,8 @@ pub struct SlotNote {
     pub slot: String,
     /// The journal that its writer appends to, or that its next writer will go on in.
     pub journal: Option<String>,
+    /// How much of that has been flushed.
+    pub bytes: u64,
     /// Whether something stands there that cannot be read: perhaps a note that is being written just now.
     pub is_torn: bool,
 }
@@ -75,11 +77,12 @@ pub fn slot_notes(storage: &dyn Storage) -> Result<Vec<SlotNote>> {
     let slots = storage.list(FOLDER)?.into_iter().filter(|slot| slot.name.bytes().all(|b| b.is_ascii_digit()));
     let read = |slot: crate::storage::StoredFile| {
         // A second look tells a note that was being written from one that is damaged; a slot that nobody holds has none.
-        let journal = (0..3).find_map(|_| read_note(storage, &slot.name)).map(|note| note.journal);
+        let note = (0..3).find_map(|_| read_note(storage, &slot.name));
+        let (journal, bytes) = note.map_or((None, 0), |note| (Some(note.journal), note.bytes));
         let is_empty = || is_without_note(storage, &slot.name);
         let is_held = || storage.try_lock(&format!("{FOLDER}/{}", slot.name)).is_ok_and(|lock| lock.is_none());
         let is_torn = journal.is_none() && !is_empty() && is_held();
-        SlotNote { slot: slot.name, journal, is_torn }
+        SlotNote { slot: slot.name, journal, bytes, is_torn }
     };
     Ok(slots.map(read).collect())
 }

@@ -426,6 +426,57 @@ fn a_gc_that_is_killed_halfway_through_a_chain() {
     }
 }
 
+/// What a half-deleted pack still has is nothing to rely on: `repair` takes it from there while it can.
+#[test]
+fn repair_keeps_nothing_in_packs_that_are_half_deleted() {
+    let mut field = Field::new();
+    field.capture("kept");
+    let other = |n: usize| (format!("momentum/other_{n}.py"), format!("OTHER = {n}\n{}", long_text("other")));
+    for n in 0..4 {
+        field.project.write(other(n).0, other(n).1);
+        field.project.write("momentum/signal.py", long_text(&format!("old-{n}")));
+        field.capture(&format!("old-{n}"));
+    }
+    field.project.write("momentum/signal.py", long_text("last"));
+    field.capture("last");
+    (0..4).for_each(|n| field.forget(&format!("old-{n}")));
+    // Two packs are in the new one with all that they have; the other four hold garbage as well.
+    Stopped::start("gc", &after(3, "removed packs/"), &field.project.store(), &field.project.root()).kill();
+    let storage = LocalStorage::new(field.project.store());
+    let packs: Vec<(PathBuf, Pack)> = field
+        .project
+        .store_files("packs")
+        .into_iter()
+        .map(|file| {
+            let path = format!("packs/{}", file.file_name().expect("a name").to_str().expect("UTF-8"));
+            (file, Pack::open(&storage, &path).expect("opens"))
+        })
+        .collect();
+    let (settled, left): (Vec<_>, Vec<_>) = packs.iter().partition(|(_, pack)| pack.tier == SETTLED_TIER);
+    assert_eq!((settled.len(), left.len()), (1, 2), "the new one and two that were to go");
+    let objects = left.iter().flat_map(|(_, pack)| &pack.objects);
+    assert_eq!(
+        objects.filter(|object| object.kind == ObjectKind::Chunk).count(),
+        4,
+        "an old version and another file in each"
+    );
+    // Nothing is to be found in the project, and the new pack is good for nothing.
+    for n in 0..4 {
+        std::fs::remove_file(field.project.root().join(other(n).0)).expect("removed");
+    }
+    let damaged = &settled[0].0;
+    let mut bytes = std::fs::read(damaged).expect("readable");
+    bytes[80] ^= 1;
+    std::fs::write(damaged, bytes).expect("written");
+    field.project.run(["repair"]);
+    // Two of the four files are lost indeed.
+    field.project.run(["gc"]);
+    assert!(!field.project.store().join(CONDEMNED_PATH).exists());
+    let store = field.open();
+    let here = (0..4).filter(|n| store.object(ObjectKind::Chunk, ObjectId::of(other(*n).1.as_bytes())).is_ok());
+    assert_eq!(here.count(), 2, "those that were left");
+}
+
 /// A second gc waits for the first, or says that it does not.
 #[test]
 fn two_gcs_at_once() {

@@ -548,13 +548,12 @@ fn refusing_after(changes: i64) -> Before {
     })
 }
 
-/// A store whose journals others merge once, and then once more, after it has read them.
-fn overtaken(recorded: &Recorded) -> Store {
+/// A store whose journals others merge once, and then once more, when it reads the writers' notes after so many times.
+fn overtaken(recorded: &Recorded, looks: u64) -> Store {
     let (store, more) = (recorded.store(), plain_records(4..6));
-    let overtakes = std::sync::atomic::AtomicBool::new(true);
+    let looked = std::sync::atomic::AtomicU64::new(0);
     let before: Before = Arc::new(move |what, path| {
-        // The notes are read when the journals have been.
-        if (what, path) == ("list", "writers") && overtakes.swap(false, std::sync::atomic::Ordering::Relaxed) {
+        if (what, path) == ("list", "writers") && looked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == looks {
             store.merge_runs(MergeExtent::Full).expect("merged");
             store.writer().and_then(|mut writer| writer.commit(&more)).expect("recorded");
             // The second merge knows nothing of what the first was made of.
@@ -562,8 +561,7 @@ fn overtaken(recorded: &Recorded) -> Store {
         }
         Ok(())
     });
-    let inner = LocalStorage::new(recorded.folder.path().join("store"));
-    Store::open_in(Arc::new(Asking { inner, before })).expect("opens")
+    recorded.asking(before)
 }
 
 #[test]
@@ -571,7 +569,7 @@ fn an_index_that_is_written_by_who_was_overtaken_names_nothing_that_is_gone() {
     let mut recorded = Recorded::new();
     recorded.journal(&plain_records(0..2));
     recorded.journal(&plain_records(2..4));
-    overtaken(&recorded).update_index(true).expect("written");
+    overtaken(&recorded, 0).update_index(true).expect("written");
     let index = rusqlite::Connection::open(recorded.folder.path().join("store/index.sqlite")).expect("opens");
     let count = |table: &str| {
         index.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0)).expect("a number")
@@ -586,8 +584,176 @@ fn a_verify_that_merges_overtake_accuses_nobody() {
     recorded.journal(&plain_records(0..2));
     recorded.journal(&plain_records(2..4));
     recorded.store().update_index(true).expect("written");
-    assert_eq!(problems_with_records(&overtaken(&recorded)), Vec::new());
+    assert_eq!(problems_with_records(&overtaken(&recorded, 1)), Vec::new());
     assert_eq!((recorded.files(".journal").len(), recorded.files(".segment").len()), (0, 1));
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = std::fs::read(path).expect("readable");
+    bytes[at] ^= 16;
+    std::fs::write(path, bytes).expect("written");
+}
+
+fn killed_before(operation: &'static str, path: &'static str) -> Before {
+    Arc::new(move |what, at| match (what, at) == (operation, path) {
+        true => Err(runsnap::Error::io("write", Path::new(at), std::io::Error::other("killed"))),
+        false => Ok(()),
+    })
+}
+
+impl Recorded {
+    fn asking(&self, before: Before) -> Store {
+        let inner = LocalStorage::new(self.folder.path().join("store"));
+        Store::open_in(Arc::new(Asking { inner, before })).expect("opens")
+    }
+
+    fn path(&self, ending: &str) -> std::path::PathBuf {
+        self.folder.path().join("store/runs").join(&self.files(ending)[0])
+    }
+}
+
+/// A segment that was damaged when it was written takes nothing with it.
+#[test]
+fn sources_stay_until_their_segment_has_been_read_back() {
+    let all = [plain_records(0..2), plain_records(2..4)].concat();
+    let recorded = || {
+        let mut recorded = Recorded::new();
+        recorded.journal(&plain_records(0..2));
+        recorded.journal(&plain_records(2..4));
+        recorded
+    };
+
+    // The disk keeps something else than it was given.
+    let flipped = recorded();
+    let folder = flipped.folder.path().join("store/runs");
+    let flips = std::sync::atomic::AtomicBool::new(true);
+    let before: Before = Arc::new(move |what, path| {
+        let segments = std::fs::read_dir(&folder).expect("listed").map(|file| file.expect("readable").path());
+        for segment in segments.filter(|path| path.extension().is_some_and(|ending| ending == "segment")) {
+            if (what, path) == ("sync", "runs") && flips.swap(false, std::sync::atomic::Ordering::Relaxed) {
+                flip(&segment, 60);
+            }
+        }
+        Ok(())
+    });
+    flipped.asking(before).merge_runs(MergeExtent::Full).expect_err("it does not read back");
+    assert_eq!((flipped.files(".journal").len(), flipped.files(".segment").len()), (2, 0));
+    check(&flipped.store(), &all);
+
+    // The same, and the merge was killed before it could find that.
+    let killed = recorded();
+    let merge = killed.asking(killed_before("rename", "runs/merges"));
+    merge.merge_runs(MergeExtent::Full).expect_err("killed");
+    flip(&killed.path(".segment"), 60);
+    for _ in 0..2 {
+        let _ = killed.store().merge_runs(MergeExtent::Full);
+        assert_eq!((killed.files(".journal").len(), killed.files(".segment").len()), (2, 1));
+    }
+    std::fs::remove_file(killed.path(".segment")).expect("removed");
+    check(&killed.store(), &all);
+}
+
+/// A journal that went on after a merge, and is gone: that the beginning of it is in a segment is no excuse.
+#[test]
+fn a_journal_that_is_merged_in_part_and_lost_is_told() {
+    for is_indexed in [true, false] {
+        let mut recorded = Recorded::new();
+        let commit = |recorded: &Recorded, number| {
+            let records = plain_records(number..number + 1);
+            recorded.store().writer().and_then(|mut writer| writer.commit(&records)).expect("recorded");
+        };
+        commit(&recorded, 0);
+        let merge = recorded.asking(killed_before("rename", "runs/merges"));
+        merge.merge_runs(MergeExtent::Full).expect_err("killed");
+        commit(&recorded, 1);
+        if is_indexed {
+            recorded.store().update_index(true).expect("written");
+        }
+        assert_eq!((recorded.files(".journal").len(), recorded.files(".segment").len()), (1, 1), "it went on");
+        assert_eq!(problems_with_records(&recorded.store()), Vec::new());
+        std::fs::remove_file(recorded.path(".journal")).expect("removed");
+        for number in 2..5 {
+            let problems = problems_with_records(&recorded.store());
+            let lost: Vec<_> = problems.iter().flat_map(|problem| problem.runs.iter().cloned()).collect();
+            // The writer's note knows no names.
+            let expected = if is_indexed { vec!["run-1".to_owned()] } else { Vec::new() };
+            assert_eq!((problems.len(), lost), (1, expected), "{number}: {problems:?}");
+            if is_indexed {
+                commit(&recorded, number);
+            } else {
+                recorded.journal(&plain_records(number..number + 1));
+            }
+            recorded.store().merge_runs(MergeExtent::Full).expect("merged");
+        }
+    }
+}
+
+/// A power cut can bring an old note back. Its slot is held by somebody who appends nothing.
+#[test]
+fn an_old_note_of_a_held_slot_accuses_nobody() {
+    let mut recorded = Recorded::new();
+    recorded.store().writer().and_then(|mut writer| writer.commit(&plain_records(0..1))).expect("recorded");
+    let slot = recorded.folder.path().join("store/writers/0000");
+    let note = std::fs::read(&slot).expect("a note");
+    recorded.store().merge_runs(MergeExtent::Full).expect("merged");
+    std::fs::write(&slot, note).expect("written");
+    let storage = LocalStorage::new(recorded.folder.path().join("store"));
+    let held = storage.try_lock("writers/0000").expect("looked").expect("free");
+    for number in 1..4 {
+        recorded.journal(&plain_records(number..number + 1));
+        recorded.store().merge_runs(MergeExtent::Full).expect("merged");
+        assert_eq!(problems_with_records(&recorded.store()), Vec::new(), "{number}");
+    }
+    drop(held);
+    recorded.journal(&plain_records(4..5));
+    recorded.store().merge_runs(MergeExtent::Full).expect("merged");
+    assert!(!String::from_utf8_lossy(&std::fs::read(&slot).expect("there")).contains(".journal"), "cleared at last");
+}
+
+/// Notes of what was flushed are read after the journals, and tell of more.
+#[test]
+fn a_record_that_is_finished_while_verify_reads_is_no_damage() {
+    let recorded = Recorded::new();
+    let slot = recorded.folder.path().join("store/writers/0000");
+    let commit = |number| {
+        let records = plain_records(number..number + 1);
+        recorded.store().writer().and_then(|mut writer| writer.commit(&records)).expect("recorded");
+    };
+    commit(0);
+    let (journal, old_note) = (recorded.path(".journal"), std::fs::read(&slot).expect("a note"));
+    let old_bytes = std::fs::metadata(&journal).expect("there").len() as usize;
+    commit(1);
+    let (whole, new_note) = (std::fs::read(&journal).expect("there"), std::fs::read(&slot).expect("a note"));
+    std::fs::write(&journal, &whole[..old_bytes + 20]).expect("written");
+    std::fs::write(&slot, old_note).expect("written");
+    let looks = std::sync::atomic::AtomicU64::new(0);
+    let before: Before = Arc::new(move |what, path| {
+        if (what, path) == ("list", "writers") && looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 1 {
+            std::fs::write(&journal, &whole).expect("written");
+            std::fs::write(&slot, &new_note).expect("written");
+        }
+        Ok(())
+    });
+    assert_eq!(problems_with_records(&recorded.asking(before)), Vec::new());
+}
+
+/// What is moved away by hand of `repair` is known to be gone, whoever writes the index meanwhile.
+#[test]
+fn what_repair_moves_away_is_named_by_no_index() {
+    let mut recorded = Recorded::new();
+    recorded.journal(&plain_records(0..2));
+    let (store, path) = (recorded.store(), recorded.path(".journal"));
+    let name = recorded.files(".journal").remove(0);
+    let moves = std::sync::atomic::AtomicBool::new(true);
+    let before: Before = Arc::new(move |what, at| {
+        if (what, at) == ("list", "writers") && moves.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            store.give_up_run_files(&[name.as_str()]).expect("told");
+            std::fs::remove_file(&path).expect("moved");
+        }
+        Ok(())
+    });
+    recorded.asking(before).update_index(true).expect("written");
+    assert_eq!(problems_with_records(&recorded.store()), Vec::new());
 }
 
 /// A reader that lists runs/ all the while must be told, even where it was another merge that wrote the segment.
@@ -597,18 +763,13 @@ fn nothing_is_removed_before_the_mark_has_changed() {
     recorded.journal(&plain_records(0..2));
     recorded.journal(&plain_records(2..4));
     let folder = recorded.folder.path().join("store");
-    let open =
-        |before: Before| Store::open_in(Arc::new(Asking { inner: LocalStorage::new(&folder), before })).expect("opens");
-    let killed = open(Arc::new(|what, path| match (what, path) {
-        ("rename", "runs/merges") => Err(runsnap::Error::io("write", Path::new(path), std::io::Error::other("killed"))),
-        _ => Ok(()),
-    }));
+    let killed = recorded.asking(killed_before("rename", "runs/merges"));
     killed.merge_runs(MergeExtent::Full).expect_err("killed");
     assert_eq!((recorded.files(".journal").len(), recorded.files(".segment").len()), (2, 1));
     let mark = std::fs::read(folder.join("runs/merges")).ok();
     let (mark_path, is_checked) = (folder.join("runs/merges"), Arc::new(std::sync::atomic::AtomicBool::new(false)));
     let has_checked = Arc::clone(&is_checked);
-    let checking = open(Arc::new(move |what, path| {
+    let checking = recorded.asking(Arc::new(move |what, path| {
         if what == "remove" && path.starts_with("runs/") {
             assert_ne!(std::fs::read(&mark_path).ok(), mark);
             is_checked.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -642,9 +803,7 @@ fn a_merge_that_ends_anywhere_loses_nothing() {
                     recorded.store().merge_runs(MergeExtent::Full).expect("merged");
                 }
             }
-            let inner = LocalStorage::new(recorded.folder.path().join("store"));
-            let refusing: Arc<dyn Storage> = Arc::new(Asking { inner, before: refusing_after(changes) });
-            let is_done = Store::open_in(refusing).and_then(|store| store.merge_runs(extent)).is_ok();
+            let is_done = recorded.asking(refusing_after(changes)).merge_runs(extent).is_ok();
             check(&recorded.store(), &all);
             // Captures go on, in the same journal where the merge has not got that far.
             let more = plain_records(40..41);

@@ -101,7 +101,7 @@ pub fn repair(mut store: Store, options: &RepairOptions, progress: &dyn Progress
         runs = store.runs()?;
     }
     let mut examined = packs::examine(&store, is_complete(&store, &runs)?, progress)?;
-    if !examined.damaged.is_empty() {
+    if !examined.damaged.is_empty() || examined.is_last_copy_going {
         if options.dry_run {
             let full = |path: &String| store.storage().full_path(path).display().to_string();
             out.set_aside.extend(examined.damaged.iter().map(full));
@@ -182,10 +182,13 @@ fn runs_of_the_index_alone(store: &Store, runs: &Runs) -> Vec<String> {
     let catalog = store.catalog();
     let journals = catalog.ask_index(|index| index.journals()).unwrap_or_default();
     let merged = merged_into(runs.segments());
-    let missing = journals.iter().filter(|journal| !merged.contains(&journal.name)).filter(|journal| {
-        let length = store.storage().length(&format!("{}/{}", crate::store::slot::JOURNALS, journal.name));
-        length.map_or_else(|error| Error::is_not_found(&error), |length| length < journal.bytes)
-    });
+    let missing = journals
+        .iter()
+        .filter(|journal| merged.get(&journal.name).is_none_or(|bytes| journal.bytes > *bytes))
+        .filter(|journal| {
+            let length = store.storage().length(&format!("{}/{}", crate::store::slot::JOURNALS, journal.name));
+            length.map_or_else(|error| Error::is_not_found(&error), |length| length < journal.bytes)
+        });
     let known =
         missing.flat_map(|journal| catalog.ask_index(|index| index.runs_in(journal.number)).unwrap_or_default());
     known.filter(|run| !present.contains(&run.run)).map(|run| run.name.unwrap_or_else(|| run.run.to_string())).collect()

@@ -25,19 +25,23 @@ pub struct Examined {
     pub damaged: BTreeSet<String>,
     /// Objects that are whole in one of the other packs.
     safe: HashSet<Key>,
-    /// Objects that are whole in damaged packs.
-    in_damaged: HashSet<Key>,
+    /// Packs that a killed gc was deleting. Whoever maintains the store next ends that.
+    half_deleted: BTreeSet<String>,
+    /// Objects that are whole in packs that will not stay.
+    in_going: HashSet<Key>,
+    /// Whether some pack is missing, and what a run needs may be in packs alone that will not stay.
+    pub is_last_copy_going: bool,
 }
 
 impl Examined {
     /// Whether an object is whole anywhere.
     pub fn has(&self, kind: ObjectKind, id: ObjectId) -> bool {
-        self.safe.contains(&(kind, id)) || self.in_damaged.contains(&(kind, id))
+        self.safe.contains(&(kind, id)) || self.in_going.contains(&(kind, id))
     }
 
     /// The trees that are whole.
     pub fn trees(&self) -> impl Iterator<Item = ObjectId> {
-        let all = self.safe.iter().chain(&self.in_damaged);
+        let all = self.safe.iter().chain(&self.in_going);
         all.filter(|(kind, _)| *kind == ObjectKind::Tree).map(|(_, id)| *id)
     }
 }
@@ -55,7 +59,8 @@ struct FrameState<'p> {
 pub fn examine(store: &Store, is_complete: bool, progress: &dyn Progress) -> Result<Examined> {
     store.catalog().complete()?;
     let packs = store.catalog().packs();
-    let mut examined = Examined::default();
+    let half_deleted = store.half_deleted_packs()?.into_iter().map(|name| format!("{PACKS}/{name}")).collect();
+    let mut examined = Examined { half_deleted, ..Examined::default() };
     let opened: HashSet<&str> = packs.iter().map(|pack| pack.name()).collect();
     let mut is_complete = is_complete;
     for file in list_packs(&**store.storage())?.into_iter().filter(|file| !opened.contains(file.name.as_str())) {
@@ -80,9 +85,12 @@ pub fn examine(store: &Store, is_complete: bool, progress: &dyn Progress) -> Res
         examined.damaged.insert(state.pack.path.clone());
     }
     for state in states {
-        let is_damaged = examined.damaged.contains(&state.pack.path);
-        if is_damaged { &mut examined.in_damaged } else { &mut examined.safe }.extend(state.good);
+        let path = &state.pack.path;
+        let is_going = examined.damaged.contains(path) || examined.half_deleted.contains(path);
+        if is_going { &mut examined.in_going } else { &mut examined.safe }.extend(state.good);
     }
+    let is_going = !examined.half_deleted.is_empty() && !examined.in_going.is_subset(&examined.safe);
+    examined.is_last_copy_going = is_going && !is_complete;
     Ok(examined)
 }
 
@@ -130,12 +138,12 @@ fn is_whole(store: &Store, object: &Object, bytes: &[u8], is_complete: bool) -> 
     object.name.fits(ObjectId(*hasher.finalize().as_bytes()))
 }
 
-/// Writes what is whole in damaged packs again, then moves them out of the way.
+/// Writes what is whole in damaged packs and in half-deleted ones again, then moves the damaged ones out of the way.
 ///
 /// They are moved only after everything that could be read before has been read without them.
 pub fn set_aside(store: &Store, examined: &Examined, out: &mut Repaired, progress: &dyn Progress) -> Result<()> {
     let mut writer = store.writer()?;
-    let mut again: Vec<Key> = examined.in_damaged.difference(&examined.safe).copied().collect();
+    let mut again: Vec<Key> = examined.in_going.difference(&examined.safe).copied().collect();
     again.sort();
     for (kind, id) in &again {
         // Without a base, so at chain position 0: whatever is a difference to the old copy is one to this as well.
@@ -143,12 +151,16 @@ pub fn set_aside(store: &Store, examined: &Examined, out: &mut Repaired, progres
     }
     writer.flush_objects()?;
     out.rewritten_objects += again.len() as u64;
-    let without = Without::new(Arc::clone(store.storage()), examined.damaged.clone());
+    let going = examined.damaged.union(&examined.half_deleted).cloned().collect();
+    let without = Without::new(Arc::clone(store.storage()), going);
     let left = examine(&Store::open_in(Arc::new(without))?, false, progress)?;
-    let before: HashSet<&Key> = examined.safe.union(&examined.in_damaged).collect();
+    let before: HashSet<&Key> = examined.safe.union(&examined.in_going).collect();
     let missing = before.iter().filter(|key| !left.safe.contains(**key)).count();
     if missing > 0 {
         out.notes.push(format!("Not set aside, {missing} objects would be lost without them: {}", names(examined)));
+        return Ok(());
+    }
+    if examined.damaged.is_empty() {
         return Ok(());
     }
     set_files_aside(store, PACKS, examined.damaged.iter().map(|path| path.rsplit('/').next().unwrap_or(path)), out)

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -20,12 +21,16 @@ use crate::pack::Pack;
 use crate::pack::format::{ObjectKind, ObjectName};
 use crate::progress::Progress;
 use crate::snapshot::Entry;
+use crate::storage::Without;
 use crate::store::slot::TEMPORARY;
 use crate::store::{CONDEMNED_PATH, INDEX_PATH, PACK_ENDING, PACKS, RowRef, Runs, Store, list_packs};
 use crate::tracked_files::walk::MANIFEST_PATH;
 
 /// What to do about a damaged index.
 const INDEX_ADVICE: &str = "it is a cache: `runsnap reindex` makes it again";
+
+/// Longer than most writers of the index take.
+const INDEX_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where more packs than this may be the one that is gone, their folder is named in their place.
 const MAX_LOST_PACKS: usize = 8;
@@ -71,8 +76,9 @@ struct Verification<'s> {
     lost: HashMap<Object, Blame>,
     /// The packs that are gone or cannot be opened: what is nowhere else was in one of them.
     lost_packs: Vec<String>,
-    /// Packs that a killed gc was deleting: nothing needs them, and not all that they are differences to is there.
-    half_deleted: HashSet<String>,
+    /// Until when the index is waited for, and whether that was in vain.
+    deadline: Instant,
+    is_index_busy: bool,
 }
 
 /// The file to blame, and what is wrong.
@@ -80,21 +86,36 @@ type Blame = (String, String);
 
 /// Verifies a store. Damage is reported, not returned as an error.
 pub fn verify(store: &Store, read_data: bool, progress: &dyn Progress) -> Result<Verified> {
+    let half_deleted = store.half_deleted_packs()?;
+    if half_deleted.is_empty() {
+        return verify_those_that_stay(store, read_data, progress);
+    }
+    // What is whole in them is so for a little while only, and not all that they are differences to is there.
+    let packs = half_deleted.iter().map(|name| format!("{PACKS}/{name}")).collect();
+    let store = Store::open_in(Arc::new(Without::new(Arc::clone(store.storage()), packs)))?;
+    let mut verified = verify_those_that_stay(&store, read_data, progress)?;
+    verified.notes.push(format!(
+        "{}: a gc was killed, or is at work, while it deletes packs that no run needs; the next one ends that",
+        store.storage().full_path(CONDEMNED_PATH).display()
+    ));
+    Ok(verified)
+}
+
+fn verify_those_that_stay(store: &Store, read_data: bool, progress: &dyn Progress) -> Result<Verified> {
     let mut verification = Verification {
         store,
         out: Verified::default(),
         lost: HashMap::new(),
         lost_packs: Vec::new(),
-        half_deleted: HashSet::new(),
+        deadline: Instant::now() + INDEX_PATIENCE,
+        is_index_busy: false,
     };
     if let Some(problem) = store.config_problem() {
         verification.blame_error(problem);
     }
     let runs = verification.run_files()?;
-    verification.half_deleted = store.half_deleted_packs()?;
     store.catalog().complete()?;
-    let mut packs = store.catalog().packs();
-    packs.retain(|pack| !verification.half_deleted.contains(pack.name()));
+    let packs = store.catalog().packs();
     for error in store.catalog().take_damaged() {
         verification.blame_error(&error);
     }
@@ -164,6 +185,8 @@ impl Verification<'_> {
                         };
                         objects.iter().filter(is_bad).map(blame).collect::<Vec<_>>()
                     }
+                    // It was merged or deleted meanwhile: what runs need of it is looked for in other packs.
+                    Err(_) if self.is_gone(pack) => Vec::new(),
                     Err(error) => {
                         let blame = self.place(&error);
                         objects.iter().map(|object| ((object.kind, object.name), blame.clone())).collect()
@@ -187,6 +210,12 @@ impl Verification<'_> {
         }
     }
 
+    /// Whether a pack that was there is gone, or about to go.
+    fn is_gone(&self, pack: &Pack) -> bool {
+        self.store.storage().length(&pack.path).is_err_and(|error| error.is_not_found())
+            || self.store.half_deleted_packs().is_ok_and(|packs| packs.contains(pack.name()))
+    }
+
     /// The index against the packs that it describes.
     fn index(&mut self, packs: &[Arc<Pack>]) {
         let storage = self.store.storage();
@@ -195,7 +224,14 @@ impl Verification<'_> {
         }
         let file = self.full(INDEX_PATH);
         let catalog = self.store.catalog();
-        let Some(index) = self.store.wait_for_index() else {
+        let opened = self.store.wait_for_index(self.deadline);
+        if self.is_index_busy || opened.is_err() {
+            let what =
+                "in use by another process all the time: not checked, nor whether it knows of runs that are gone";
+            self.out.notes.push(format!("{file}: {what}"));
+            return;
+        }
+        let Some(index) = opened.ok().flatten() else {
             let config = self.store.config();
             // It was removed a moment ago, to be made anew.
             if storage.length(INDEX_PATH).is_err() {
@@ -270,8 +306,7 @@ impl Verification<'_> {
     /// those that run records name. Merges have replaced most of these, so many of them say no more than that some pack
     /// is gone.
     fn find_lost_packs(&self, runs: &Runs, packs: &[Arc<Pack>]) -> Result<Vec<String>> {
-        let present: HashSet<&str> =
-            packs.iter().map(|pack| pack.name()).chain(self.half_deleted.iter().map(String::as_str)).collect();
+        let present: HashSet<&str> = packs.iter().map(|pack| pack.name()).collect();
         let listed = list_packs(&**self.store.storage())?.into_iter().map(|file| file.name).collect();
         let indexed = self.store.catalog().ask_index(|index| index.packs()).unwrap_or_default();
         let indexed = indexed.into_iter().map(|pack| pack.name).collect();
@@ -412,12 +447,6 @@ impl Verification<'_> {
                 "{} leftovers of captures under way or killed in {}",
                 files.len(),
                 self.full(TEMPORARY)
-            ));
-        }
-        if !self.half_deleted.is_empty() {
-            self.out.notes.push(format!(
-                "{}: a gc was killed, or is at work, while it deletes packs that no run needs; the next one ends that",
-                self.full(CONDEMNED_PATH)
             ));
         }
         Ok(())

@@ -2,6 +2,7 @@
 //! shorter.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Instant;
 
 use super::{INDEX_ADVICE, Problem, Verification};
 use crate::error::Result;
@@ -13,7 +14,9 @@ use crate::store::{INDEX_PATH, JournalProblem, Runs, Store, merged_into};
 
 /// What index and notes say of journals and segments.
 struct Known {
+    /// `None` where there is none, or where it is in use all the time.
     index: Option<Index>,
+    is_index_busy: bool,
     indexed: Vec<IndexedFile>,
     /// The length that writers' notes tell.
     noted: HashMap<String, u64>,
@@ -22,8 +25,10 @@ struct Known {
 }
 
 impl Known {
-    fn of(store: &Store) -> Result<Self> {
-        let index = store.wait_for_index();
+    fn of(store: &Store, deadline: Instant) -> Result<Self> {
+        let index = store.wait_for_index(deadline);
+        let is_index_busy = index.is_err();
+        let index = index.ok().flatten();
         let indexed = index.as_ref().and_then(|index| index.journals().ok()).unwrap_or_default();
         let mut noted: HashMap<String, u64> = HashMap::new();
         let mut flushed: BTreeMap<String, u64> = indexed.iter().map(|file| (file.name.clone(), file.bytes)).collect();
@@ -33,7 +38,7 @@ impl Known {
             let known = noted.entry(note.journal).or_default();
             *known = note.bytes.max(*known);
         }
-        Ok(Self { index, indexed, noted, flushed })
+        Ok(Self { index, is_index_busy, indexed, noted, flushed })
     }
 
     /// The runs that the index has in a part of a journal.
@@ -62,13 +67,16 @@ fn lost(runs: &Runs, known: Vec<IndexedRun>) -> BTreeSet<String> {
 impl Verification<'_> {
     /// Looks at all journals and segments; the runs in them.
     pub(super) fn run_files(&mut self) -> Result<Runs> {
+        // What is flushed after a journal was read is not damaged.
+        let flushed = Known::of(self.store, self.deadline)?.flushed;
         // What the index names and a merge removes in between is not missing.
         let (mut runs, known, lacking) = self.store.at_one_moment(|_| {
             let runs = self.store.runs()?;
-            let known = Known::of(self.store)?;
+            let known = Known::of(self.store, self.deadline)?;
             let lacking = self.lacking(&runs, &known);
             Ok((runs, known, lacking))
         })?;
+        self.is_index_busy = known.is_index_busy;
         let Lacking { problems, cut } = lacking;
         self.out.problems.extend(problems);
         runs.check();
@@ -77,7 +85,7 @@ impl Verification<'_> {
             let file = self.shown(&problem.path);
             let place = format!("bytes {} to {}: {}", problem.offset, problem.end, problem.reason);
             // What a writer noted as flushed was whole once.
-            if problem.unfinished && known.flushed.get(&problem.name).is_none_or(|flushed| problem.offset >= *flushed) {
+            if problem.unfinished && flushed.get(&problem.name).is_none_or(|flushed| problem.offset >= *flushed) {
                 if !cut.contains(&problem.name) {
                     self.out.notes.push(format!("{file}: {place}: no capture returned for it"));
                 }
@@ -107,11 +115,15 @@ impl Verification<'_> {
                     );
                     (length, what, known_between(length.saturating_sub(1), u64::MAX))
                 }
-                // Its records are in a segment, and the index has not been told.
-                Err(error) if error.is_not_found() && merged.contains(name) => continue,
-                Err(error) if error.is_not_found() => {
-                    (0, "missing: the runs recorded in it are lost".to_owned(), known_between(0, u64::MAX))
-                }
+                Err(error) if error.is_not_found() => match merged.get(name) {
+                    // Its records are in a segment, and the index has not been told.
+                    Some(&merged) if merged >= bytes => continue,
+                    Some(&merged) => {
+                        let what = format!("missing: the runs recorded in it after byte {merged} are lost");
+                        (merged, what, known_between(merged, u64::MAX))
+                    }
+                    None => (0, "missing: the runs recorded in it are lost".to_owned(), known_between(0, u64::MAX)),
+                },
                 Err(error) => (0, error.to_string(), Vec::new()),
             };
             let is_noted = known.noted.get(name).is_some_and(|noted| *noted > length);

@@ -173,7 +173,7 @@ impl Catalog {
         if !self.index.is_opened() && self.listing().files.len() < BACKLOG {
             self.read_tables(Which::Small);
         }
-        let is_left = self.listing().in_memory.iter().any(|is_in| !is_in);
+        let is_left = self.listing().in_memory().iter().any(|is_in| !is_in);
         if is_left {
             self.take_in_indexed();
             let known = self.listing().indexed_places();
@@ -205,7 +205,7 @@ impl Catalog {
                 Which::Small | Which::All => true,
                 Which::But(known) => !known.contains(&place),
             };
-            let unread = listing.files.iter().zip(&listing.in_memory).enumerate().filter(|(_, (_, is_in))| !**is_in);
+            let unread = listing.files.iter().zip(listing.in_memory()).enumerate().filter(|(_, (_, is_in))| !**is_in);
             unread.filter(|(place, _)| is_wanted(*place)).map(|(place, (file, _))| (place, Arc::clone(file))).collect()
         };
         // Whether it was looked at, even if it could not be opened.
@@ -219,16 +219,14 @@ impl Catalog {
         // A thread of the pool may hold a frame, and takes on other work while it waits for what it has given away: work that
         // may want that frame.
         let is_in_pool = rayon::current_thread_index().is_some();
-        let read: Vec<usize> = if files.len() < PARALLEL_PACKS || is_in_pool {
-            files.iter().filter(|(_, file)| read(file)).map(|(place, _)| *place).collect()
+        let read: Vec<&(usize, Arc<PackFile>)> = if files.len() < PARALLEL_PACKS || is_in_pool {
+            files.iter().filter(|(_, file)| read(file)).collect()
         } else {
-            files.par_iter().filter(|(_, file)| read(file)).map(|(place, _)| *place).collect()
+            files.par_iter().filter(|(_, file)| read(file)).collect()
         };
         let mut listing = self.write_listing();
-        for place in read {
-            if let Some(is_in) = listing.in_memory.get_mut(place) {
-                *is_in = true;
-            }
+        for (place, file) in read {
+            listing.note_read(*place, file);
         }
     }
 
@@ -306,13 +304,16 @@ impl Catalog {
             None => Vec::new(),
         };
         let sorts = self.asked.fetch_add(1, Ordering::Relaxed) >= SCANS;
+        if sorts && !self.listing().is_arranged() {
+            self.write_listing().arrange();
+        }
         let candidates: Vec<(Arc<PackFile>, usize)> = {
             let listing = self.listing();
             let indexed = from_index.into_iter().filter_map(|(pack, ordinal)| {
                 // Rows of packs that are gone point nowhere.
                 Some((listing.files.get(*listing.indexed.get(&pack)?)?, usize::try_from(ordinal).ok()?))
             });
-            indexed.chain(listing.find(key, sorts)).map(|(file, ordinal)| (Arc::clone(file), ordinal)).collect()
+            indexed.chain(listing.find(key)).map(|(file, ordinal)| (Arc::clone(file), ordinal)).collect()
         };
         let mut places: Vec<Place> = Vec::new();
         for (file, ordinal) in candidates {
@@ -413,7 +414,7 @@ impl Catalog {
     /// The packs whose tables have been read. Those that the index has made unnecessary to read are not among them.
     pub fn in_memory(&self) -> Vec<Arc<Pack>> {
         self.ensure_taken_in();
-        let in_memory = self.listing().in_memory.clone();
+        let in_memory = self.listing().in_memory().to_vec();
         self.open_those(|place| in_memory.get(place).copied().unwrap_or(false))
     }
 
@@ -447,9 +448,9 @@ impl Catalog {
     }
 
     /// Tells the index, if there is one, that journals and segments are gone for good; see [`Index::forget`].
-    pub fn forget_in_index(&self, journals: &[String]) -> Result<(), IndexError> {
+    pub fn forget_in_index(&self, journals: &[(String, u64)]) -> Result<Vec<String>, IndexError> {
         if !self.index_path().exists() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         self.index.write(|index| index.forget(journals))
     }
