@@ -23,6 +23,7 @@ mod million;
 mod power_cut;
 mod repair;
 mod schemas;
+mod segment_merges;
 mod segments;
 mod sessions;
 mod states;

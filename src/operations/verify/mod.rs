@@ -76,8 +76,7 @@ struct Verification<'s> {
     lost: HashMap<Object, Blame>,
     /// The packs that are gone or cannot be opened: what is nowhere else was in one of them.
     lost_packs: Vec<String>,
-    /// Until when the index is waited for, and whether that was in vain.
-    deadline: Instant,
+    /// Whether the index was waited for in vain when it was to be asked for journals.
     is_index_busy: bool,
 }
 
@@ -107,7 +106,6 @@ fn verify_those_that_stay(store: &Store, read_data: bool, progress: &dyn Progres
         out: Verified::default(),
         lost: HashMap::new(),
         lost_packs: Vec::new(),
-        deadline: Instant::now() + INDEX_PATIENCE,
         is_index_busy: false,
     };
     if let Some(problem) = store.config_problem() {
@@ -224,7 +222,7 @@ impl Verification<'_> {
         }
         let file = self.full(INDEX_PATH);
         let catalog = self.store.catalog();
-        let opened = self.store.wait_for_index(self.deadline);
+        let opened = self.store.wait_for_index(Instant::now() + INDEX_PATIENCE);
         if self.is_index_busy || opened.is_err() {
             let what =
                 "in use by another process all the time: not checked, nor whether it knows of runs that are gone";

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Instant;
 
-use super::{INDEX_ADVICE, Problem, Verification};
+use super::{INDEX_ADVICE, INDEX_PATIENCE, Problem, Verification};
 use crate::error::Result;
 use crate::index::{Index, IndexedFile, IndexedRun};
 use crate::journal::{decode_record, mend};
@@ -68,11 +68,12 @@ impl Verification<'_> {
     /// Looks at all journals and segments; the runs in them.
     pub(super) fn run_files(&mut self) -> Result<Runs> {
         // What is flushed after a journal was read is not damaged.
-        let flushed = Known::of(self.store, self.deadline)?.flushed;
+        let deadline = Instant::now() + INDEX_PATIENCE;
+        let flushed = Known::of(self.store, deadline)?.flushed;
         // What the index names and a merge removes in between is not missing.
         let (mut runs, known, lacking) = self.store.at_one_moment(|_| {
             let runs = self.store.runs()?;
-            let known = Known::of(self.store, self.deadline)?;
+            let known = Known::of(self.store, deadline)?;
             let lacking = self.lacking(&runs, &known);
             Ok((runs, known, lacking))
         })?;
