@@ -1,7 +1,6 @@
 //! Runs in segments: whatever is merged when, every record means what it meant in its journal.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
