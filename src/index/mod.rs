@@ -168,7 +168,14 @@ impl Index {
     }
 
     /// Opens the index to write it, making it anew where it is missing, damaged or of another state of the store.
-    pub fn open_or_create(path: &Path, store: StoreId, generation: u64) -> Result<Self, IndexError> {
+    ///
+    /// One of a higher generation is another's where the store `is_raised`: has reached another generation than this one.
+    pub fn open_or_create(
+        path: &Path,
+        store: StoreId,
+        generation: u64,
+        is_raised: &dyn Fn() -> bool,
+    ) -> Result<Self, IndexError> {
         if let Some(index) = Self::open(path, store, generation) {
             return Ok(index);
         }
@@ -194,8 +201,8 @@ impl Index {
             Ok(Some(index)) => Ok(index),
             Err(error) if is_busy(&error) => Err(error),
             // Maintenance has deleted packs since this store was opened: what the index is now is not ours to write.
-            _ if Self::generation_of(path, store).is_some_and(|found| found > generation) => Err(busy()),
-            // Of another store or an earlier state, or no database at all: a cache is thrown away rather than mended.
+            _ if Self::generation_of(path, store).is_some_and(|found| found > generation) && is_raised() => Err(busy()),
+            // Of another store or state, or no database at all: a cache is thrown away rather than mended.
             _ => {
                 for ending in ["", "-journal", "-wal", "-shm"] {
                     let mut name = path.as_os_str().to_owned();
@@ -458,23 +465,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_index_of_a_later_generation_is_left_alone() {
+    fn an_index_of_a_later_generation_is_left_alone_as_long_as_the_store_has_it() {
+        let (raised, not_raised) = (|| true, || false);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (path, store) = (folder.path().join("index.sqlite"), StoreId([7; 16]));
         let tail = JournalTail { name: "j".into(), from: 0, bytes: 90, runs: Vec::new(), newest: Vec::new() };
-        let mut index = Index::open_or_create(&path, store, 4).expect("made");
+        let mut index = Index::open_or_create(&path, store, 4, &not_raised).expect("made");
         assert!(index.add(&[], &[tail], &|| true).expect("added"));
         drop(index);
-        let refused = Index::open_or_create(&path, store, 3).expect_err("it is of another generation");
+        let refused = Index::open_or_create(&path, store, 3, &raised).expect_err("it is of another generation");
         assert!(is_busy(&refused), "{refused}");
         let journals =
             |generation| Index::open(&path, store, generation).map(|index| index.journals().expect("read").len());
         assert_eq!((journals(3), journals(4)), (None, Some(1)));
         // One of an earlier generation, or of another store, is made anew.
-        drop(Index::open_or_create(&path, store, 5).expect("made"));
+        drop(Index::open_or_create(&path, store, 5, &raised).expect("made"));
         assert_eq!((journals(4), journals(5)), (None, Some(0)));
-        drop(Index::open_or_create(&path, StoreId([8; 16]), 2).expect("made"));
-        assert_eq!(journals(5), None);
+        // So is that of a generation which the store has not, for its config was made again.
+        drop(Index::open_or_create(&path, store, 0, &not_raised).expect("made"));
+        assert_eq!((journals(5), journals(0)), (None, Some(0)));
+        drop(Index::open_or_create(&path, StoreId([8; 16]), 2, &raised).expect("made"));
+        assert_eq!(journals(0), None);
     }
 
     #[test]
@@ -483,7 +494,7 @@ mod tests {
         let path = folder.path().join("index.sqlite");
         let tail =
             |name: &str, bytes| JournalTail { name: name.into(), from: 0, bytes, runs: Vec::new(), newest: Vec::new() };
-        let mut index = Index::open_or_create(&path, StoreId([7; 16]), 0).expect("made");
+        let mut index = Index::open_or_create(&path, StoreId([7; 16]), 0, &|| false).expect("made");
         assert!(!index.add(&[], &[tail("late", 9)], &|| false).expect("asked"), "it was overtaken");
         assert!(index.add(&[], &[tail("whole", 100), tail("longer", 101), tail("other", 5)], &|| true).expect("added"));
         let merged = ["whole", "longer", "unknown"].map(|name| (name.to_owned(), 100));

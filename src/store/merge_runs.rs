@@ -62,6 +62,8 @@ pub struct MergedRuns {
     pub rows: u64,
     /// Leftovers of earlier merges that were removed.
     pub leftovers: u64,
+    /// Damaged segments of merges that were killed, which were removed because all that they were made of was there.
+    pub taken_back: u64,
     /// Journals that stay, because a record in them cannot be read.
     pub unreadable: u64,
 }
@@ -112,11 +114,16 @@ impl Store {
     /// Journals that writers are appending to stay as they are, and so does one with a record that cannot be read.
     pub fn merge_runs(&self, extent: MergeExtent) -> Result<MergedRuns> {
         self.check_writable()?;
-        let files = self.with_run_files(Ok)?;
+        let mut files = self.with_run_files(Ok)?;
         let mut merged = MergedRuns::default();
         let mut held = Held::look(self)?;
         let mut gone: Vec<String> = Vec::new();
         self.remove_leftovers(&files, &mut held, &mut merged, &mut gone)?;
+        if merged.taken_back > 0 {
+            drop(held);
+            files = self.with_run_files(Ok)?;
+            held = Held::look(self)?;
+        }
         self.clear_old_notes(&files, &mut held)?;
         let inputs = self.choose(&files, extent, &mut held)?;
         if !inputs.is_empty() {
@@ -175,7 +182,17 @@ impl Store {
         let (whole, damaged): (Vec<_>, Vec<_>) = files.segments.iter().filter(names_any).cloned().partition(is_whole);
         if !damaged.is_empty() {
             let sure = merged_into(&whole);
-            free.retain(|name| sure.contains_key(name));
+            free.retain(|name| {
+                let listed = files.leftovers.iter().find(|file| file.name == *name);
+                listed.is_some_and(|file| sure.get(name).is_some_and(|bytes| file.bytes <= *bytes))
+            });
+        }
+        for segment in damaged {
+            if self.sources_are_there(&segment, &whole)? {
+                let (slot, _lock) = self.slot_of(held)?;
+                self.take_back(&segment.name, &slot)?;
+                merged.taken_back += 1;
+            }
         }
         if free.is_empty() {
             return Ok(());
@@ -185,6 +202,37 @@ impl Store {
         change_mark(&*self.storage, &slot)?;
         self.remove_merged(&free, held)?;
         gone.extend(free);
+        Ok(())
+    }
+
+    /// Whether all that a segment was made of can still be read without it: by itself or in one of `whole`.
+    fn sources_are_there(&self, segment: &Segment, whole: &[Arc<Segment>]) -> Result<bool> {
+        let others = merged_into(whole);
+        for source in &segment.sources {
+            let name = source.file_name(JOURNAL_ENDING);
+            let path = format!("{JOURNALS}/{name}");
+            let is_there = match self.storage.length(&path) {
+                Err(error) if error.is_not_found() => false,
+                Err(error) => return Err(error),
+                Ok(_) if source.is_segment => Segment::open(&self.storage, &path, self.config.store)
+                    .is_ok_and(|segment| is_whole(&Arc::new(segment))),
+                Ok(bytes) => bytes >= source.bytes,
+            };
+            if !is_there && others.get(&name).is_none_or(|bytes| *bytes < source.bytes) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes a segment that is not what was meant, and whose sources are there: they count again.
+    fn take_back(&self, name: &str, slot: &str) -> Result<()> {
+        // Who has listed it before must list again, and who does so until it is gone.
+        change_mark(&*self.storage, slot)?;
+        self.storage.remove(&format!("{JOURNALS}/{name}"))?;
+        self.storage.sync_folder(JOURNALS)?;
+        change_mark(&*self.storage, slot)?;
+        let _ = self.catalog.forget_in_index(&[(name.to_owned(), u64::MAX)]);
         Ok(())
     }
 
@@ -334,8 +382,7 @@ impl Store {
         merged.rows = writer.rows() as u64;
         merged.written_bytes = writer.finish(&path, sources)?;
         if let Err(error) = self.check_written(&path, &written) {
-            // As long as it is there, its sources are not read.
-            let _ = self.storage.remove(&path);
+            let _ = self.take_back(&name, &slot);
             return Err(error);
         }
         // From here on readers that have listed the folder earlier must list it again.

@@ -239,12 +239,56 @@ fn sources_stay_until_their_segment_has_been_read_back() {
     let merge = killed.asking(killed_before("rename", "runs/merges"));
     merge.merge_runs(MergeExtent::Full).expect_err("killed");
     flip(&killed.path(".segment"), 60);
-    for _ in 0..2 {
-        let _ = killed.store().merge_runs(MergeExtent::Full);
-        assert_eq!((killed.files(".journal").len(), killed.files(".segment").len()), (2, 1));
-    }
-    std::fs::remove_file(killed.path(".segment")).expect("removed");
+    let merged = killed.store().merge_runs(MergeExtent::Full).expect("merged");
+    assert_eq!((merged.taken_back, merged.journals), (1, 2));
+    assert_eq!((killed.files(".journal").len(), killed.files(".segment").len()), (0, 1));
     check(&killed.store(), &all);
+    assert_eq!(problems_with_records(&killed.store()), Vec::new());
+
+    // Where one of the sources is gone, the damaged segment may have what nothing else has.
+    let partly = recorded();
+    let merge = partly.asking(killed_before("rename", "runs/merges"));
+    merge.merge_runs(MergeExtent::Full).expect_err("killed");
+    flip(&partly.path(".segment"), 60);
+    std::fs::remove_file(partly.path(".journal")).expect("removed");
+    for _ in 0..2 {
+        assert_eq!(partly.store().merge_runs(MergeExtent::Full).expect("looked").taken_back, 0);
+        assert_eq!((partly.files(".journal").len(), partly.files(".segment").len()), (1, 1));
+    }
+}
+
+/// A whole segment has the beginning of a journal, a damaged one all of it.
+#[test]
+fn a_journal_of_which_only_the_beginning_is_safe_stays() {
+    let mut recorded = Recorded::new();
+    recorded.journal(&plain_records(0..1));
+    let journal = recorded.path(".journal");
+    let killed = |recorded: &Recorded, extent| {
+        let merge = recorded.asking(killed_before("rename", "runs/merges"));
+        merge.merge_runs(extent).expect_err("killed");
+    };
+    killed(&recorded, MergeExtent::Full);
+    let first = recorded.path(".segment");
+    // It goes on.
+    recorded.journal(&plain_records(1..2));
+    let other_than = |recorded: &Recorded, path: &Path, ending| -> PathBuf {
+        let mut all = recorded.files(ending).into_iter().map(|name| path.with_file_name(name));
+        all.find(|found| found != path).expect("another one")
+    };
+    let other = other_than(&recorded, &journal, ".journal");
+    let more = std::fs::read(&other).expect("readable").split_off(32);
+    std::fs::remove_file(&other).expect("removed");
+    let grown = [std::fs::read(&journal).expect("readable"), more].concat();
+    std::fs::write(&journal, grown).expect("written");
+    (2..17).for_each(|number| recorded.journal(&plain_records(number..number + 1)));
+    killed(&recorded, MergeExtent::Step);
+    let second = other_than(&recorded, &first, ".segment");
+    flip(&second, 60);
+    std::fs::remove_file(other_than(&recorded, &journal, ".journal")).expect("removed");
+    for extent in [MergeExtent::Step, MergeExtent::Full] {
+        recorded.store().merge_runs(extent).expect("looked");
+        assert!(journal.exists() && second.exists());
+    }
 }
 
 /// A journal that went on after a merge, and is gone: that the beginning of it is in a segment is no excuse.

@@ -120,7 +120,9 @@ pub fn repair(store: &Store, journals: &[DamagedJournal], out: &mut Repaired) ->
     }
     if !set_aside.is_empty() {
         store.give_up_run_files(&set_aside)?;
-        set_files_aside(store, JOURNALS, set_aside, out)?;
+        set_files_aside(store, JOURNALS, set_aside.iter().copied(), out)?;
+        // Once more, for who has read them since.
+        store.give_up_run_files(&set_aside)?;
     }
     drop(locks);
     Ok(())

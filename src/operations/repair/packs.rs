@@ -156,7 +156,7 @@ pub fn set_aside(store: &Store, examined: &Examined, out: &mut Repaired, progres
     let left = examine(&Store::open_in(Arc::new(without))?, false, progress)?;
     let before: HashSet<&Key> = examined.safe.union(&examined.in_going).collect();
     let missing = before.iter().filter(|key| !left.safe.contains(**key)).count();
-    if missing > 0 {
+    if missing > 0 && !examined.damaged.is_empty() {
         out.notes.push(format!("Not set aside, {missing} objects would be lost without them: {}", names(examined)));
         return Ok(());
     }

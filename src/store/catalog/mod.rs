@@ -102,7 +102,7 @@ pub fn list_packs(storage: &dyn Storage) -> Result<Vec<StoredFile>> {
 impl Catalog {
     /// The packs of a store in that generation.
     pub fn new(storage: Arc<dyn Storage>, store: StoreId, generation: u64) -> Self {
-        let index = OpenIndex::new(storage.full_path(INDEX_PATH), store, generation);
+        let index = OpenIndex::new(Arc::clone(&storage), store, generation);
         Self {
             storage,
             store,
@@ -120,7 +120,7 @@ impl Catalog {
 
     /// Where the index is.
     pub fn index_path(&self) -> PathBuf {
-        self.storage.full_path(INDEX_PATH)
+        self.index.path()
     }
 
     /// Takes what is known of the packs folder for old: it is listed again when it is next asked about.

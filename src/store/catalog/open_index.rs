@@ -1,14 +1,17 @@
 //! The index, opened when it is first needed.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use super::locked;
+use super::{INDEX_PATH, locked};
 use crate::id::StoreId;
 use crate::index::{Index, IndexError, is_busy};
+use crate::storage::Storage;
+use crate::store::Config;
 
 /// The index of a store in one generation.
 pub(super) struct OpenIndex {
+    storage: Arc<dyn Storage>,
     path: PathBuf,
     store: StoreId,
     generation: u64,
@@ -24,8 +27,13 @@ enum State {
 }
 
 impl OpenIndex {
-    pub fn new(path: PathBuf, store: StoreId, generation: u64) -> Self {
-        Self { path, store, generation, state: Mutex::default() }
+    pub fn new(storage: Arc<dyn Storage>, store: StoreId, generation: u64) -> Self {
+        let path = storage.full_path(INDEX_PATH);
+        Self { storage, path, store, generation, state: Mutex::default() }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.path.clone()
     }
 
     pub fn is_opened(&self) -> bool {
@@ -53,7 +61,8 @@ impl OpenIndex {
     /// Opens the index for writing, makes it where there is none, and leaves it open.
     pub fn write<T>(&self, write: impl Fn(&mut Index) -> Result<T, IndexError>) -> Result<T, IndexError> {
         let mut state = locked(&self.state);
-        let open = || Index::open_or_create(&self.path, self.store, self.generation);
+        let is_raised = || Config::read(&*self.storage).is_ok_and(|config| config.generation != self.generation);
+        let open = || Index::open_or_create(&self.path, self.store, self.generation, &is_raised);
         let mut index = match std::mem::take(&mut *state) {
             State::Open(index) => index,
             _ => open()?,
