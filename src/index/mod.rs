@@ -222,22 +222,16 @@ impl Index {
 
     /// The generation of an index of that store that can be read.
     fn generation_of(path: &Path, store: StoreId) -> Option<u64> {
-        let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let connection = Connection::open_with_flags(path, flags).ok()?;
-        let row = connection.query_row("SELECT id, generation FROM store", [], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
-        });
-        row.ok().filter(|(id, _)| *id == store.to_string()).map(|(_, generation)| generation.cast_unsigned())
+        let (id, generation) = owner(&read_only(path).ok()?).ok()??;
+        (id == store.to_string()).then_some(generation)
     }
 
     /// Whether it has no tables yet: whoever began to make it was killed.
     pub fn is_empty(path: &Path) -> bool {
-        let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let count = || -> Result<i64, IndexError> {
-            let connection = Connection::open_with_flags(path, flags)?;
-            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        let count = |connection: Connection| {
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
         };
-        count().is_ok_and(|count| count == 0)
+        read_only(path).and_then(count).is_ok_and(|count| count == 0)
     }
 
     fn belongs_to(&self, store: StoreId, generation: u64) -> Result<bool, IndexError> {
@@ -245,10 +239,7 @@ impl Index {
         if version != VERSION {
             return Ok(false);
         }
-        let row = self.connection.query_row("SELECT id, generation FROM store", [], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
-        });
-        Ok(row.optional()?.is_some_and(|(id, found)| id == store.to_string() && found.cast_unsigned() == generation))
+        Ok(owner(&self.connection)?.is_some_and(|owner| owner == (store.to_string(), generation)))
     }
 
     fn files(&self, sql: &str) -> Result<Vec<IndexedFile>, IndexError> {
@@ -435,6 +426,19 @@ impl Index {
             let _ = self.connection.execute_batch("VACUUM");
         }
     }
+}
+
+/// Opens an index that is only looked at.
+fn read_only(path: &Path) -> Result<Connection, IndexError> {
+    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+/// The store and the generation that an index is of.
+fn owner(connection: &Connection) -> Result<Option<(String, u64)>, IndexError> {
+    let row = connection.query_row("SELECT id, generation FROM store", [], |row| {
+        Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned()))
+    });
+    row.optional()
 }
 
 /// Removes the rows of journals that are gone. No index leads from a journal to its rows: one look at all of them for all.

@@ -151,16 +151,16 @@ pub fn set_aside(store: &Store, examined: &Examined, out: &mut Repaired, progres
     }
     writer.flush_objects()?;
     out.rewritten_objects += again.len() as u64;
+    if examined.damaged.is_empty() {
+        return Ok(());
+    }
     let going = examined.damaged.union(&examined.half_deleted).cloned().collect();
     let without = Without::new(Arc::clone(store.storage()), going);
     let left = examine(&Store::open_in(Arc::new(without))?, false, progress)?;
     let before: HashSet<&Key> = examined.safe.union(&examined.in_going).collect();
     let missing = before.iter().filter(|key| !left.safe.contains(**key)).count();
-    if missing > 0 && !examined.damaged.is_empty() {
+    if missing > 0 {
         out.notes.push(format!("Not set aside, {missing} objects would be lost without them: {}", names(examined)));
-        return Ok(());
-    }
-    if examined.damaged.is_empty() {
         return Ok(());
     }
     set_files_aside(store, PACKS, examined.damaged.iter().map(|path| path.rsplit('/').next().unwrap_or(path)), out)

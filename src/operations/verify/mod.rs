@@ -222,14 +222,14 @@ impl Verification<'_> {
         }
         let file = self.full(INDEX_PATH);
         let catalog = self.store.catalog();
-        let opened = self.store.wait_for_index(Instant::now() + INDEX_PATIENCE);
-        if self.is_index_busy || opened.is_err() {
+        let wait = || self.store.wait_for_index(Instant::now() + INDEX_PATIENCE).ok();
+        let Some(opened) = (!self.is_index_busy).then(wait).flatten() else {
             let what =
                 "in use by another process all the time: not checked, nor whether it knows of runs that are gone";
             self.out.notes.push(format!("{file}: {what}"));
             return;
-        }
-        let Some(index) = opened.ok().flatten() else {
+        };
+        let Some(index) = opened else {
             let config = self.store.config();
             // It was removed a moment ago, to be made anew.
             if storage.length(INDEX_PATH).is_err() {

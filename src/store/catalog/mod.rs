@@ -238,13 +238,10 @@ impl Catalog {
         if file.is_large.load(Ordering::Relaxed) {
             return false;
         }
-        let opened = match Pack::open_up_to(&*self.storage, &format!("{PACKS}/{}", file.name), SMALL_TABLE_BYTES) {
-            Ok(None) => {
-                file.is_large.store(true, Ordering::Relaxed);
-                return false;
-            }
-            Ok(Some(pack)) => Ok(pack),
-            Err(error) => Err(error),
+        let opened = Pack::open_up_to(&*self.storage, &format!("{PACKS}/{}", file.name), SMALL_TABLE_BYTES);
+        let Some(opened) = opened.transpose() else {
+            file.is_large.store(true, Ordering::Relaxed);
+            return false;
         };
         file.pack.get_or_init(|| self.checked(opened));
         true
