@@ -13,7 +13,7 @@ use crate::pack::Pack;
 use crate::pack::compression::COMPACT_LEVEL;
 use crate::pack::format::{ObjectKind, Prefix};
 use crate::progress::Progress;
-use crate::storage::Lock;
+use crate::storage::{Lock, remove_if_there};
 use crate::store::name_filters::left_behind;
 use crate::store::slot::{FOLDER, TEMPORARY};
 use crate::store::{
@@ -70,7 +70,10 @@ pub fn gc(store: &Store, options: GcOptions, progress: &dyn Progress) -> Result<
     }
     let busy = || Error::Maintained { store: store.storage().root().to_owned() };
     let maintenance = store.maintenance(options.patience)?.ok_or_else(busy)?;
-    maintenance.clean_up()?;
+    for file in maintenance.clean_up()? {
+        collected.removed_files += 1;
+        collected.removed_bytes += file.bytes;
+    }
     sweep_leftovers(store, false, &mut collected)?;
     sweep_states(store, false, &mut collected)?;
     // Records first: what all runs need is then told by the columns of a segment rather than by every record in memory.
@@ -228,11 +231,8 @@ fn compact(
 fn sweep_states(store: &Store, dry_run: bool, collected: &mut Collected) -> Result<()> {
     let states = store.storage().list(STATES)?.into_iter().filter(|file| file.name.ends_with(".tmp"));
     for file in states.chain(left_behind(&**store.storage())?) {
-        if !dry_run {
-            match store.storage().remove(&format!("{STATES}/{}", file.name)) {
-                Err(error) if error.is_not_found() => continue,
-                other => other?,
-            }
+        if !dry_run && !remove_if_there(&**store.storage(), &format!("{STATES}/{}", file.name))? {
+            continue;
         }
         collected.removed_files += 1;
         collected.removed_bytes += file.bytes;
@@ -259,12 +259,9 @@ fn sweep_leftovers(store: &Store, dry_run: bool, collected: &mut Collected) -> R
             }
         }
         if free.contains(&slot) {
-            if !dry_run {
-                match storage.remove(&format!("{TEMPORARY}/{}", file.name)) {
-                    // Its writer was still there when the folder was listed, and has given it its name since.
-                    Err(error) if error.is_not_found() => continue,
-                    other => other?,
-                }
+            // Where it is gone, its writer was still there when the folder was listed, and has given it its name since.
+            if !dry_run && !remove_if_there(&**storage, &format!("{TEMPORARY}/{}", file.name))? {
+                continue;
             }
             collected.removed_files += 1;
             collected.removed_bytes += file.bytes;

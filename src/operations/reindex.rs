@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::storage::remove_if_there;
 use crate::store::{INDEX_PATH, Store};
 
 /// What the new index holds.
@@ -23,10 +24,7 @@ pub fn reindex(store: Store) -> Result<Reindexed> {
     let storage = store.storage().clone();
     drop(store);
     for ending in ["", "-journal"] {
-        match storage.remove(&format!("{INDEX_PATH}{ending}")) {
-            Err(error) if !error.is_not_found() => return Err(error),
-            _ => {}
-        }
+        remove_if_there(&*storage, &format!("{INDEX_PATH}{ending}"))?;
     }
     // Or a power cut might bring it back, with names that merges have forgotten since.
     storage.sync_folder("")?;

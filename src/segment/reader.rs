@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use rayon::prelude::*;
+
 use super::block::{self, ColumnEntry, run_microseconds};
 use super::bloom::{self, NameHash};
 use super::column::Column;
@@ -90,6 +92,18 @@ impl Segment {
         let entries = entries.map_err(|reason| self.damaged(&summary, "directory", &reason))?;
         let columns = entries.iter().map(|_| OnceLock::new()).collect();
         Ok(Block { segment: Arc::clone(self), summary, entries, columns, ids: OnceLock::new() })
+    }
+
+    /// Whether every part of it can be read.
+    pub fn is_whole(self: &Arc<Self>) -> bool {
+        (0..self.blocks.len()).into_par_iter().all(|number| {
+            let mut is_damaged = false;
+            let block = self.block(number);
+            block.is_ok_and(|block| {
+                block.check(&mut |_| is_damaged = true);
+                !is_damaged
+            })
+        })
     }
 
     /// Whether a block may have a run of the name that is asked for.

@@ -126,6 +126,15 @@ pub fn write_parts(storage: &dyn Storage, temporary: &str, path: &str, parts: &[
     Ok(())
 }
 
+/// Removes a file, unless it is gone already; whether it was there.
+pub fn remove_if_there(storage: &dyn Storage, path: &str) -> Result<bool> {
+    match storage.remove(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// A file that is opened anew for each read.
 struct ByName {
     storage: Arc<dyn Storage>,

@@ -15,12 +15,12 @@ use super::slot::{ActiveWriter, FOLDER, TEMPORARY};
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, random_name};
 use crate::pack::format::Prefix;
-use crate::storage::{Lock, Storage, write_whole};
+use crate::storage::{Lock, Storage, StoredFile, remove_if_there, write_whole};
 
 /// The list of packs that are about to be deleted.
 pub const CONDEMNED_PATH: &str = "condemned.json";
 /// The file whose lock whoever maintains a store holds, and the beginning of its names in tmp/.
-pub(super) const LOCK_NAME: &str = "maintenance";
+const LOCK_NAME: &str = "maintenance";
 const FORMAT: &str = "runsnap-condemned";
 const MAX_BYTES: u64 = 64 << 20;
 /// Between two looks at writers that are waited for.
@@ -83,6 +83,11 @@ pub(super) fn half_deleted(storage: &dyn Storage) -> Result<HashSet<String>> {
     }
 }
 
+/// A new name in tmp/ for who holds the lock of maintenance. What is left of it the next gc removes.
+pub(super) fn temporary() -> String {
+    format!("{TEMPORARY}/{LOCK_NAME}-{}.tmp", random_name())
+}
+
 /// The right to merge and delete files of a store, which one process at a time has.
 pub struct Maintenance<'s> {
     store: &'s Store,
@@ -125,22 +130,24 @@ impl Store {
 impl Maintenance<'_> {
     /// A new name in tmp/.
     pub fn temporary(&self) -> String {
-        format!("{TEMPORARY}/{LOCK_NAME}-{}.tmp", random_name())
+        temporary()
     }
 
     /// Removes what maintenance that was killed has left: unfinished files, packs whose deletion was begun, and the list of
     /// condemned packs.
     ///
     /// As long as no deletion was begun, the packs on the list are whole, and whoever goes on finds out again which may go.
-    pub fn clean_up(&self) -> Result<()> {
+    /// Returns the unfinished files.
+    pub fn clean_up(&self) -> Result<Vec<StoredFile>> {
         let storage = &*self.store.storage;
-        for file in storage.list(TEMPORARY)? {
-            if file.name.split('-').next() == Some(LOCK_NAME) {
-                storage.remove(&format!("{TEMPORARY}/{}", file.name))?;
-            }
+        let mut removed = storage.list(TEMPORARY)?;
+        removed.retain(|file| file.name.split('-').next() == Some(LOCK_NAME));
+        for file in &removed {
+            remove_if_there(storage, &format!("{TEMPORARY}/{}", file.name))?;
         }
         self.finish_deletion()?;
-        self.pardon()
+        self.pardon()?;
+        Ok(removed)
     }
 
     /// Deletes the rest of the packs whose deletion was begun by maintenance that was killed. Captures have treated what is in
@@ -155,10 +162,9 @@ impl Maintenance<'_> {
     }
 
     fn pardon(&self) -> Result<()> {
-        match self.store.storage.remove(CONDEMNED_PATH) {
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error),
-            Ok(()) => self.store.storage.sync_folder(""),
+        match remove_if_there(&*self.store.storage, CONDEMNED_PATH)? {
+            true => self.store.storage.sync_folder(""),
+            false => Ok(()),
         }
     }
 
@@ -184,10 +190,7 @@ impl Maintenance<'_> {
     /// Removes packs, durably. Some may be gone already.
     fn remove<'p>(&self, packs: impl IntoIterator<Item = &'p String>) -> Result<()> {
         for name in packs {
-            match self.store.storage.remove(&format!("{PACKS}/{name}")) {
-                Err(error) if !error.is_not_found() => return Err(error),
-                _ => {}
-            }
+            remove_if_there(&*self.store.storage, &format!("{PACKS}/{name}"))?;
         }
         self.store.storage.sync_folder(PACKS)
     }

@@ -12,9 +12,11 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::Store;
+use super::held_journals::HeldJournals;
+use super::maintenance;
 use super::merge_sweep::{Output, Part, check_block, sweep};
-use super::run_files::{JournalFile, RunFiles, change_mark, merged_into};
-use super::slot::{FOLDER, JOURNAL_ENDING, JOURNALS, Slot, SlotNote, TEMPORARY, free_journal, slot_notes};
+use super::run_files::{JournalFile, RunFiles, change_mark};
+use super::slot::{JOURNAL_ENDING, JOURNALS};
 use crate::error::{Error, Result};
 use crate::id::{RunId, random_name};
 use crate::index::JournalTail;
@@ -23,7 +25,6 @@ use crate::segment::{
     BLOCK_ROWS, Class, EncodedBlock, Fields, Row, SEGMENT_ENDING, Segment, SegmentWriter, Source, encode_block,
     fields_of,
 };
-use crate::storage::Lock;
 
 /// A step merges so many files at most.
 const STEP_FILES: usize = 16;
@@ -68,40 +69,6 @@ pub struct MergedRuns {
     pub unreadable: u64,
 }
 
-/// The slots that this merge holds, so that no writer appends to what it merges.
-struct Held {
-    locks: BTreeMap<String, Box<dyn Lock>>,
-    notes: Vec<SlotNote>,
-    /// The notes of busy slots could not all be read: then no journal without a note is known to be free.
-    is_unsure: bool,
-}
-
-impl Held {
-    /// Looks at the slots. The journals must have been listed before: a writer notes its journal before the first record
-    /// in it, so one that was listed with records and that no note names is nobody's.
-    fn look(store: &Store) -> Result<Self> {
-        let notes = slot_notes(&*store.storage)?;
-        Ok(Self { locks: BTreeMap::new(), is_unsure: notes.iter().any(|note| note.is_torn), notes })
-    }
-
-    /// Whether a journal may be merged; if a note names it, its slot is ours from now on.
-    fn take(&mut self, store: &Store, journal: &JournalFile) -> Result<bool> {
-        let noting: Vec<SlotNote> =
-            self.notes.iter().filter(|note| note.journal.as_ref() == Some(&journal.file.name)).cloned().collect();
-        if noting.is_empty() {
-            return Ok(!self.is_unsure && journal.file.bytes > HEADER_BYTES as u64);
-        }
-        for note in noting {
-            if self.locks.contains_key(&note.slot) {
-                continue;
-            }
-            let Some(lock) = store.storage.try_lock(&format!("{FOLDER}/{}", note.slot))? else { return Ok(false) };
-            self.locks.insert(note.slot, lock);
-        }
-        Ok(true)
-    }
-}
-
 /// Something to be merged.
 enum Input {
     Journal(JournalFile),
@@ -116,15 +83,16 @@ impl Store {
         self.check_writable()?;
         let mut files = self.with_run_files(Ok)?;
         let mut merged = MergedRuns::default();
-        let mut held = Held::look(self)?;
-        let mut gone: Vec<String> = Vec::new();
-        self.remove_leftovers(&files, &mut held, &mut merged, &mut gone)?;
+        let mut held = HeldJournals::look(self)?;
+        let left = self.remove_leftovers(&files, &mut held)?;
+        (merged.leftovers, merged.taken_back) = (left.removed.len() as u64, left.taken_back);
+        let mut gone = left.removed;
         if merged.taken_back > 0 {
             drop(held);
             files = self.with_run_files(Ok)?;
-            held = Held::look(self)?;
+            held = HeldJournals::look(self)?;
         }
-        self.clear_old_notes(&files, &mut held)?;
+        held.clear_old_notes(&*self.storage, &files.segments)?;
         let inputs = self.choose(&files, extent, &mut held)?;
         if !inputs.is_empty() {
             self.merge_inputs(&files, inputs, &mut held, &mut merged, &mut gone)?;
@@ -155,124 +123,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what a segment has taken in and a killed merge has left.
-    fn remove_leftovers(
-        &self,
-        files: &RunFiles,
-        held: &mut Held,
-        merged: &mut MergedRuns,
-        gone: &mut Vec<String>,
-    ) -> Result<()> {
-        let mut free = Vec::new();
-        for file in &files.leftovers {
-            let journal = JournalFile { file: file.clone(), merged_bytes: 0 };
-            if !file.name.ends_with(SEGMENT_ENDING) && !held.take(self, &journal)? {
-                continue;
-            }
-            // It may have grown before its slot was ours, or be shorter than it was.
-            let is_as_listed = self.storage.length(&format!("{JOURNALS}/{}", file.name)).ok() == Some(file.bytes);
-            if is_as_listed && !self.is_noted_beyond(&journal, &[])? {
-                free.push(file.name.clone());
-            }
-        }
-        // Who wrote the segments may have been killed before he read them back.
-        let names_any = |segment: &&Arc<Segment>| {
-            segment.sources.iter().any(|source| free.contains(&source.file_name(JOURNAL_ENDING)))
-        };
-        let (whole, damaged): (Vec<_>, Vec<_>) = files.segments.iter().filter(names_any).cloned().partition(is_whole);
-        if !damaged.is_empty() {
-            let sure = merged_into(&whole);
-            free.retain(|name| {
-                let listed = files.leftovers.iter().find(|file| file.name == *name);
-                listed.is_some_and(|file| sure.get(name).is_some_and(|bytes| file.bytes <= *bytes))
-            });
-        }
-        for segment in damaged {
-            if self.sources_are_there(&segment, &whole)? {
-                let (slot, _lock) = self.slot_of(held)?;
-                self.take_back(&segment.name, &slot)?;
-                merged.taken_back += 1;
-            }
-        }
-        if free.is_empty() {
-            return Ok(());
-        }
-        merged.leftovers += free.len() as u64;
-        let (slot, _lock) = self.slot_of(held)?;
-        change_mark(&*self.storage, &slot)?;
-        self.remove_merged(&free, held)?;
-        gone.extend(free);
-        Ok(())
-    }
-
-    /// Whether all that a segment was made of can still be read without it: by itself or in one of `whole`.
-    fn sources_are_there(&self, segment: &Segment, whole: &[Arc<Segment>]) -> Result<bool> {
-        let others = merged_into(whole);
-        for source in &segment.sources {
-            let name = source.file_name(JOURNAL_ENDING);
-            let path = format!("{JOURNALS}/{name}");
-            let is_there = match self.storage.length(&path) {
-                Err(error) if error.is_not_found() => false,
-                Err(error) => return Err(error),
-                Ok(_) if source.is_segment => Segment::open(&self.storage, &path, self.config.store)
-                    .is_ok_and(|segment| is_whole(&Arc::new(segment))),
-                Ok(bytes) => bytes >= source.bytes,
-            };
-            if !is_there && others.get(&name).is_none_or(|bytes| *bytes < source.bytes) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Removes a segment that is not what was meant, and whose sources are there: they count again.
-    fn take_back(&self, name: &str, slot: &str) -> Result<()> {
-        // Who has listed it before must list again, and who does so until it is gone.
-        change_mark(&*self.storage, slot)?;
-        self.storage.remove(&format!("{JOURNALS}/{name}"))?;
-        self.storage.sync_folder(JOURNALS)?;
-        change_mark(&*self.storage, slot)?;
-        let _ = self.catalog.forget_in_index(&[(name.to_owned(), u64::MAX)]);
-        Ok(())
-    }
-
-    /// Clears notes that name a merged journal which is gone: a note is not flushed, so a power cut may bring it back. Nobody
-    /// would know in the end that the journal is not missing.
-    fn clear_old_notes(&self, files: &RunFiles, held: &mut Held) -> Result<()> {
-        let merged = merged_into(&files.segments);
-        let is_old = |note: &&SlotNote| {
-            let is_merged = |journal: &&String| merged.get(*journal).is_some_and(|bytes| note.bytes <= *bytes);
-            let journal = note.journal.as_ref().filter(is_merged);
-            let length = journal.map(|journal| self.storage.length(&format!("{JOURNALS}/{journal}")));
-            length.is_some_and(|length| length.is_err_and(|error| error.is_not_found()))
-        };
-        let old: Vec<SlotNote> = held.notes.iter().filter(is_old).cloned().collect();
-        for note in old.into_iter().filter(|note| !held.locks.contains_key(&note.slot)) {
-            // Whoever holds the slot begins a new journal, and notes that, if he appends anything.
-            let Some(mut lock) = self.storage.try_lock(&format!("{FOLDER}/{}", note.slot))? else { continue };
-            free_journal(&mut *lock)?;
-        }
-        Ok(())
-    }
-
-    /// Removes files whose records are in a segment with a durable name.
-    fn remove_merged(&self, names: &[String], held: &mut Held) -> Result<()> {
-        for note in held.notes.iter().filter(|note| note.journal.as_ref().is_some_and(|name| names.contains(name))) {
-            if let Some(lock) = held.locks.get_mut(&note.slot) {
-                // The next writer begins a new journal.
-                free_journal(&mut **lock)?;
-            }
-        }
-        for name in names {
-            match self.storage.remove(&format!("{JOURNALS}/{name}")) {
-                Err(error) if !error.is_not_found() => return Err(error),
-                _ => {}
-            }
-        }
-        self.storage.sync_folder(JOURNALS)
-    }
-
-    fn choose(&self, files: &RunFiles, extent: MergeExtent, held: &mut Held) -> Result<Vec<Input>> {
+    fn choose(&self, files: &RunFiles, extent: MergeExtent, held: &mut HeldJournals) -> Result<Vec<Input>> {
         let noted: HashSet<String> = held.notes.iter().filter_map(|note| note.journal.clone()).collect();
         let mut journals: Vec<&JournalFile> = files.journals.iter().collect();
         journals.retain(|journal| journal.file.bytes > HEADER_BYTES as u64);
@@ -313,7 +164,7 @@ impl Store {
         &self,
         files: &RunFiles,
         inputs: Vec<Input>,
-        held: &mut Held,
+        held: &mut HeldJournals,
         merged: &mut MergedRuns,
         gone: &mut Vec<String>,
     ) -> Result<()> {
@@ -324,7 +175,7 @@ impl Store {
             match input {
                 Input::Journal(journal) => journals.push(journal),
                 // What is damaged stays, so that what is left of it can still be told from what is not.
-                Input::Segment(segment) if !is_whole(&segment) => merged.unreadable += 1,
+                Input::Segment(segment) if !segment.is_whole() => merged.unreadable += 1,
                 Input::Segment(segment) => {
                     merged.segments += 1;
                     merged.read_bytes += segment.bytes;
@@ -367,9 +218,7 @@ impl Store {
         sources.sort();
         let name = format!("{}{SEGMENT_ENDING}", random_name());
         let path = format!("{JOURNALS}/{name}");
-        let (slot, _lock) = self.slot_of(held)?;
-        let temporary = format!("{TEMPORARY}/{slot}-{}.tmp", random_name());
-        let mut writer = SegmentWriter::create(&*self.storage, temporary, self.config.store)?;
+        let mut writer = SegmentWriter::create(&*self.storage, maintenance::temporary(), self.config.store)?;
         let mut out = Output::new(&mut writer);
         let swept = sweep(parts, &mut out).and_then(|()| out.finish());
         let written = match swept {
@@ -382,45 +231,14 @@ impl Store {
         merged.rows = writer.rows() as u64;
         merged.written_bytes = writer.finish(&path, sources)?;
         if let Err(error) = self.check_written(&path, &written) {
-            let _ = self.take_back(&name, &slot);
+            let _ = self.take_back(&name);
             return Err(error);
         }
         // From here on readers that have listed the folder earlier must list it again.
-        change_mark(&*self.storage, &slot)?;
-        self.remove_merged(&removed, held)?;
+        change_mark(&*self.storage)?;
+        held.remove_merged(&*self.storage, &removed)?;
         gone.extend(removed);
         Ok(())
-    }
-
-    /// Of what segments were made of, that which must still be known when these segments are gone: files that are there all the
-    /// same, for a merge was killed or a writer is in the way, those that a note names, and those that the index cannot be told
-    /// of just now. Of a name that stood there alone it could not be said where its records are.
-    fn inherited<'f>(&self, segments: impl Iterator<Item = &'f Arc<Segment>>) -> Result<Vec<Source>> {
-        let noted: HashSet<String> = slot_notes(&*self.storage)?.into_iter().filter_map(|note| note.journal).collect();
-        let name_of = |source: &Source| source.file_name(JOURNAL_ENDING);
-        let is_there = |source: &Source| {
-            let length = self.storage.length(&format!("{JOURNALS}/{}", name_of(source)));
-            noted.contains(&name_of(source)) || !length.is_err_and(|error| error.is_not_found())
-        };
-        let (mut there, gone): (Vec<Source>, Vec<Source>) =
-            segments.flat_map(|segment| segment.sources.iter().cloned()).partition(is_there);
-        if !gone.is_empty() {
-            let names: Vec<(String, u64)> = gone.iter().map(|source| (name_of(source), source.bytes)).collect();
-            match self.catalog.forget_in_index(&names) {
-                Ok(kept) => there.extend(gone.into_iter().filter(|source| kept.contains(&name_of(source)))),
-                Err(_) => there.extend(gone),
-            }
-        }
-        Ok(there)
-    }
-
-    /// A slot that files in tmp/ may belong to: one that is held already, or another.
-    fn slot_of(&self, held: &Held) -> Result<(String, Option<Slot>)> {
-        if let Some(slot) = held.locks.keys().next() {
-            return Ok((slot.clone(), None));
-        }
-        let slot = Slot::take(&*self.storage)?;
-        Ok((slot.name().to_owned(), Some(slot)))
     }
 
     /// Reads a group of journals into blocks in memory. One with a record that cannot be read is left out.
@@ -479,16 +297,6 @@ impl Store {
         Ok(records.ok().map(|records| (source_of(&file.file.name, end), records)))
     }
 
-    /// Whether a note or the index says that something was flushed which is not whole: then it is damage, and verify is
-    /// to tell.
-    fn is_noted_beyond(&self, file: &JournalFile, problems: &[super::JournalProblem]) -> Result<bool> {
-        let notes = super::slot::notes(&*self.storage)?.into_iter().map(|note| (note.journal, note.bytes));
-        let indexed = self.catalog.ask_index(|index| index.journals()).unwrap_or_default();
-        let known = notes.chain(indexed.into_iter().map(|journal| (journal.name, journal.bytes)));
-        let flushed = known.filter(|(name, _)| *name == file.file.name).map(|(_, bytes)| bytes).max().unwrap_or(0);
-        Ok(file.file.bytes < flushed || problems.iter().any(|problem| problem.offset < flushed))
-    }
-
     /// Reads a new segment back and compares it with what was meant to be in it.
     fn check_written(&self, path: &str, written: &[[u8; 32]]) -> Result<()> {
         let segment = Arc::new(Segment::open(&self.storage, path, self.config.store)?);
@@ -545,16 +353,4 @@ fn choose_segments(segments: &[Arc<Segment>]) -> Vec<Input> {
         }
     }
     Vec::new()
-}
-
-/// Whether every part of a segment can be read.
-fn is_whole(segment: &Arc<Segment>) -> bool {
-    (0..segment.blocks.len()).into_par_iter().all(|number| {
-        let mut is_damaged = false;
-        let block = segment.block(number);
-        block.is_ok_and(|block| {
-            block.check(&mut |_| is_damaged = true);
-            !is_damaged
-        })
-    })
 }

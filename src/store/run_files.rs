@@ -11,15 +11,15 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Store;
-use super::maintenance::LOCK_NAME;
-use super::slot::{JOURNAL_ENDING, JOURNALS, TEMPORARY};
+use super::maintenance;
+use super::slot::{JOURNAL_ENDING, JOURNALS};
 use crate::error::{Error, Result};
 use crate::file_header::Header;
 use crate::id::{StoreId, random_name};
 use crate::journal::{self, HEADER_BYTES, Item, MAX_JOURNAL_BYTES, decode_record};
 use crate::run_record::RunRecord;
 use crate::segment::{SEGMENT_ENDING, Segment, Source};
-use crate::storage::{Storage, StoredFile};
+use crate::storage::{Storage, StoredFile, write_whole};
 
 /// The file that a merge changes before it removes anything.
 const MARK_PATH: &str = "runs/merges";
@@ -89,9 +89,11 @@ pub fn merged_into(segments: &[Arc<Segment>]) -> HashMap<String, u64> {
 }
 
 /// Changes the mark, so that readers that have listed the folder before list it again.
-pub fn change_mark(storage: &dyn Storage, slot: &str) -> Result<()> {
-    let temporary = format!("{TEMPORARY}/{slot}-{}.tmp", random_name());
-    crate::storage::write_whole(storage, &temporary, MARK_PATH, format!("{}\n", random_name()).as_bytes(), false)
+///
+/// For who holds the lock of maintenance.
+pub fn change_mark(storage: &dyn Storage) -> Result<()> {
+    let mark = format!("{}\n", random_name());
+    write_whole(storage, &maintenance::temporary(), MARK_PATH, mark.as_bytes(), false)
 }
 
 impl Store {
@@ -130,13 +132,19 @@ impl Store {
         Error::io("read", self.storage.full_path(JOURNALS), reason)
     }
 
-    /// For who holds the lock of maintenance and is about to move files out of runs/ by other means than a merge.
-    pub fn give_up_run_files(&self, names: &[&str]) -> Result<()> {
-        change_mark(&*self.storage, LOCK_NAME)?;
-        let names: Vec<(String, u64)> = names.iter().map(|name| ((*name).to_owned(), u64::MAX)).collect();
-        // The index is a cache: one that cannot be told now has to be made anew.
-        let _ = self.catalog.forget_in_index(&names);
-        Ok(())
+    /// Takes files out of runs/ by other means than a merge; the caller holds the lock of maintenance.
+    pub fn take_out_run_files(&self, names: &[&str], take_out: impl FnOnce() -> Result<()>) -> Result<()> {
+        let forget = || {
+            change_mark(&*self.storage)?;
+            let names: Vec<(String, u64)> = names.iter().map(|name| ((*name).to_owned(), u64::MAX)).collect();
+            // The index is a cache: one that cannot be told now has to be made anew.
+            let _ = self.catalog.forget_in_index(&names);
+            Ok(())
+        };
+        forget()?;
+        take_out()?;
+        // Once more, for who has read them since.
+        forget()
     }
 
     fn list_run_files(&self) -> Result<RunFiles> {

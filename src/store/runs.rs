@@ -122,8 +122,11 @@ impl Store {
             runs.problems.extend(problem);
             journals.extend(journal);
         }
-        let read: Vec<(Vec<RunRecord>, Vec<JournalProblem>)> =
-            journals.par_iter().map(|journal| self.records_of(journal)).collect();
+        // Threads are started for what takes longer than that does.
+        let read: Vec<(Vec<RunRecord>, Vec<JournalProblem>)> = match journals.len() {
+            0 | 1 => journals.iter().map(|journal| self.records_of(journal)).collect(),
+            _ => journals.par_iter().map(|journal| self.records_of(journal)).collect(),
+        };
         drop(journals);
         let mut by_run: BTreeMap<RunId, Vec<RunRecord>> = BTreeMap::new();
         for (records, problems) in read {

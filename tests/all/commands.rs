@@ -1138,7 +1138,12 @@ fn gc_takes_what_the_dead_left_and_nothing_of_the_living() {
     let project = Project::with_code();
     project.capture("first");
     let store = project.store();
-    let dead = ["0007-00000000000000aa.tmp", "0007-00000000000000ab.tmp", "init-config-00000000000000ac.tmp"];
+    let dead = [
+        "0007-00000000000000aa.tmp",
+        "0007-00000000000000ab.tmp",
+        "init-config-00000000000000ac.tmp",
+        "maintenance-00000000000000ae.tmp",
+    ];
     let live = "0003-00000000000000ad.tmp";
     for name in dead.iter().chain([&live]) {
         fs::write(store.join("tmp").join(name), "0123456789").expect("written");
@@ -1147,13 +1152,13 @@ fn gc_takes_what_the_dead_left_and_nothing_of_the_living() {
     lock.lock().expect("locked");
     assert_snapshot!(printed(&project, &["gc", "--dry-run"]), @r"
     Would compact 1 pack
-    Would remove 3 leftover files, 30 B
+    Would remove 4 leftover files, 40 B
     ");
-    assert_eq!(project.store_files("tmp").len(), 4);
+    assert_eq!(project.store_files("tmp").len(), 5);
     let noted = json_of(&project, &["verify"])["notes"].clone();
-    assert!(noted[0].as_str().is_some_and(|note| note.starts_with("4 leftovers")), "{noted}");
+    assert!(noted[0].as_str().is_some_and(|note| note.starts_with("5 leftovers")), "{noted}");
     let collected = json_of(&project, &["gc"]);
-    assert_eq!((&collected["removed_files"], &collected["removed_bytes"]), (&json!(3), &json!(30)));
+    assert_eq!((&collected["removed_files"], &collected["removed_bytes"]), (&json!(4), &json!(40)));
     assert_eq!(project.store_files("tmp"), [store.join("tmp").join(live)]);
     assert_eq!(printed(&project, &["gc", "--quiet"]), "");
     assert!(store.join("tmp").join(live).exists());

@@ -380,17 +380,38 @@ fn a_record_that_is_finished_while_verify_reads_is_no_damage() {
 fn what_repair_moves_away_is_named_by_no_index() {
     let mut recorded = Recorded::new();
     recorded.journal(&plain_records(0..2));
-    let (store, path) = (recorded.store(), recorded.path(".journal"));
+    let (store, other, path) = (recorded.store(), recorded.store(), recorded.path(".journal"));
     let name = recorded.files(".journal").remove(0);
     let moves = AtomicBool::new(true);
     let before: Before = Arc::new(move |what, at| {
         if (what, at) == ("list", "writers") && moves.swap(false, Ordering::Relaxed) {
-            store.give_up_run_files(&[name.as_str()]).expect("told");
-            std::fs::remove_file(&path).expect("moved");
+            let take_out = || {
+                // Who writes the index now names it once more.
+                other.update_index(true).expect("written");
+                std::fs::remove_file(&path).expect("moved");
+                Ok(())
+            };
+            store.take_out_run_files(&[name.as_str()], take_out).expect("taken out");
         }
         Ok(())
     });
     recorded.asking(before).update_index(true).expect("written");
+    assert_eq!(problems_with_records(&recorded.store()), Vec::new());
+}
+
+/// And where `repair` is killed as soon as it has moved it.
+#[test]
+fn what_a_killed_repair_has_moved_away_is_named_by_no_index() {
+    let mut recorded = Recorded::new();
+    recorded.journal(&plain_records(0..2));
+    let (store, path) = (recorded.store(), recorded.path(".journal"));
+    let name = recorded.files(".journal").remove(0);
+    store.update_index(true).expect("written");
+    let take_out = || {
+        std::fs::remove_file(&path).expect("moved");
+        Err(runsnap::Error::Usage("killed".to_owned()))
+    };
+    store.take_out_run_files(&[name.as_str()], take_out).expect_err("killed");
     assert_eq!(problems_with_records(&recorded.store()), Vec::new());
 }
 

@@ -119,10 +119,7 @@ pub fn repair(store: &Store, journals: &[DamagedJournal], out: &mut Repaired) ->
         store.writer()?.commit(&records)?;
     }
     if !set_aside.is_empty() {
-        store.give_up_run_files(&set_aside)?;
-        set_files_aside(store, JOURNALS, set_aside.iter().copied(), out)?;
-        // Once more, for who has read them since.
-        store.give_up_run_files(&set_aside)?;
+        store.take_out_run_files(&set_aside, || set_files_aside(store, JOURNALS, set_aside.iter().copied(), out))?;
     }
     drop(locks);
     Ok(())
