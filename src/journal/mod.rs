@@ -40,9 +40,10 @@ pub fn encode_header(store: StoreId) -> [u8; HEADER_BYTES] {
 
 /// Frames one payload as a record.
 pub fn encode_framed(payload: &[u8]) -> Vec<u8> {
-    let mut out = MARKER.to_vec();
+    let mut out = Vec::with_capacity(RECORD_HEAD_BYTES + payload.len() + RECORD_TAIL_BYTES);
+    out.extend(MARKER);
     out.extend((payload.len() as u32).to_le_bytes());
-    out.extend(payload);
+    out.extend_from_slice(payload);
     out.extend(checksum::of(&out));
     out
 }
@@ -111,7 +112,7 @@ impl JournalWriter {
                 long.len()
             )));
         }
-        let records: Vec<u8> = payloads.iter().flat_map(|p| encode_framed(p)).collect();
+        let records = payloads.iter().map(|payload| encode_framed(payload)).collect::<Vec<_>>().concat();
         self.file.write(&records)?;
         self.bytes += records.len() as u64;
         Ok(())

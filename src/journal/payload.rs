@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 
+use lz4_flex::block::{compress_with_dict, decompress_with_dict};
 use serde_json::Value;
-use zstd::zstd_safe::{
-    CCtx, CParameter, DCtx, DParameter, ParamSwitch, ResetDirective, Strategy, compress_bound, get_error_name,
-};
+use zstd::zstd_safe::{DCtx, DParameter, ResetDirective, get_error_name};
 
 use crate::decode::{DecodeResult, Decoder, push_varint};
 use crate::id::hex_digits;
@@ -18,10 +17,13 @@ use crate::run_record::RunRecord;
 const DICTIONARY_1: &[u8] = include_bytes!("../../schema/run-record-dictionary-1.json");
 /// The text as it is.
 const PLAIN: u8 = 0;
-/// One zstd frame with `DICTIONARY_1` as prefix.
+/// One zstd frame with `DICTIONARY_1` as prefix: read, and no longer written. It is shorter by a seventh until the journal is
+/// merged, and took as long as all else in a session's run.
 const ZSTD_DICTIONARY_1: u8 = 1;
-/// What a level higher finds makes a record shorter by one byte in thirty, and takes twice as long.
-const LEVEL: i32 = 5;
+/// One LZ4 block with `DICTIONARY_1` as prefix.
+const LZ4_DICTIONARY_1: u8 = 2;
+/// What most records need before they are compressed.
+const USUAL_JSON_BYTES: usize = 1024;
 
 /// The lengths in hexadecimal digits of the strings that are kept in binary: packs, run ids, git commits, object ids. The
 /// place in this list plus one is the control character that stands for such a string; JSON has none of its own.
@@ -29,17 +31,19 @@ const HEX_DIGITS: [usize; 4] = [16, 32, 40, 64];
 
 /// Encodes a record.
 pub fn encode_record(record: &RunRecord) -> Result<Vec<u8>, String> {
-    let json = serde_json::to_vec(record).map_err(|e| e.to_string())?;
+    let mut json = Vec::with_capacity(USUAL_JSON_BYTES);
+    serde_json::to_writer(&mut json, record).map_err(|e| e.to_string())?;
     if json.len() > MAX_FRAME_BYTES {
         return Err(format!("it has {} bytes, the limit is {MAX_FRAME_BYTES}", json.len()));
     }
     let (text, ids) = extract_ids(&json);
-    let stored = pack(&text).filter(|stored| stored.len() < text.len());
-    let mut out = vec![if stored.is_some() { ZSTD_DICTIONARY_1 } else { PLAIN }];
+    let stored = compress_with_dict(&text, DICTIONARY_1);
+    let (encoding, stored) = if stored.len() < text.len() { (LZ4_DICTIONARY_1, &stored) } else { (PLAIN, &text) };
+    let mut out = vec![encoding];
     push_varint(&mut out, ids.len() as u64);
     push_varint(&mut out, text.len() as u64);
     out.extend(ids);
-    out.extend(stored.unwrap_or(text));
+    out.extend(stored);
     Ok(out)
 }
 
@@ -78,7 +82,11 @@ fn decode_json(payload: &[u8]) -> DecodeResult<Vec<u8>> {
         PLAIN if decoder.rest().len() == text_bytes => decoder.rest(),
         PLAIN => return Err("a plain text of another length than it says".into()),
         ZSTD_DICTIONARY_1 => {
-            unpacked = unpack(decoder.rest(), text_bytes)?;
+            unpacked = unpack_zstd(decoder.rest(), text_bytes)?;
+            &unpacked
+        }
+        LZ4_DICTIONARY_1 => {
+            unpacked = unpack_lz4(decoder.rest(), text_bytes)?;
             &unpacked
         }
         other => return Err(format!("record encoding {other} is unknown")),
@@ -86,71 +94,18 @@ fn decode_json(payload: &[u8]) -> DecodeResult<Vec<u8>> {
     insert_ids(text, ids)
 }
 
-/// Compresses a text. A thread keeps its context.
-fn pack(text: &[u8]) -> Option<Vec<u8>> {
-    thread_local! {
-        static CONTEXT: RefCell<Option<PackingContext>> = const { RefCell::new(None) };
+/// Decompresses an LZ4 block.
+fn unpack_lz4(stored: &[u8], text_bytes: usize) -> DecodeResult<Vec<u8>> {
+    // A byte of a block stands for 255 bytes at most, so that the allocation has a limit that the input sets.
+    if text_bytes > MAX_FRAME_BYTES || text_bytes / 256 > stored.len() {
+        return Err(format!("a text of {text_bytes} bytes in {}", stored.len()));
     }
-    CONTEXT.with_borrow_mut(|context| {
-        // What fails leaves no context behind.
-        let (packed, used) = match context.take() {
-            None => PackingContext::first(text)?,
-            Some(context) => context.next(text)?,
-        };
-        *context = Some(used);
-        Some(packed)
-    })
+    let text = decompress_with_dict(stored, text_bytes, DICTIONARY_1).map_err(|e| format!("LZ4: {e}"))?;
+    if text.len() == text_bytes { Ok(text) } else { Err(format!("{} bytes in a text of {text_bytes}", text.len())) }
 }
 
-/// A context of zstd for texts.
-struct PackingContext {
-    context: CCtx<'static>,
-    has_dictionary: bool,
-}
-
-impl PackingContext {
-    /// Compresses a thread's first text, which in a command is the only one: against the dictionary as it is.
-    fn first(text: &[u8]) -> Option<(Vec<u8>, Self)> {
-        let mut context = CCtx::create();
-        for parameter in [
-            CParameter::CompressionLevel(LEVEL),
-            // A record and the dictionary are found in these. Tables of the level's own size take longer to clear than a
-            // record takes to be compressed.
-            CParameter::WindowLog(14),
-            CParameter::HashLog(11),
-            CParameter::ChainLog(11),
-            CParameter::Strategy(Strategy::ZSTD_greedy),
-            // A Huffman table for some dozen letters takes as long to make as all the rest.
-            CParameter::LiteralCompressionMode(ParamSwitch::Disable),
-            CParameter::ContentSizeFlag(false),
-            CParameter::ChecksumFlag(false),
-            CParameter::DictIdFlag(false),
-        ] {
-            context.set_parameter(parameter).ok()?;
-        }
-        context.ref_prefix(DICTIONARY_1).ok()?;
-        Self { context, has_dictionary: false }.compress(text)
-    }
-
-    /// Compresses another: the dictionary is made ready once, which takes far longer than a text does.
-    fn next(mut self, text: &[u8]) -> Option<(Vec<u8>, Self)> {
-        if !self.has_dictionary {
-            // It does not begin as a trained dictionary does: zstd takes it for plain content, as a prefix is.
-            self.context.load_dictionary(DICTIONARY_1).ok()?;
-            self.has_dictionary = true;
-        }
-        self.compress(text)
-    }
-
-    fn compress(mut self, text: &[u8]) -> Option<(Vec<u8>, Self)> {
-        let mut out = Vec::with_capacity(compress_bound(text.len()));
-        self.context.compress2(&mut out, text).ok()?;
-        Some((out, self))
-    }
-}
-
-/// Decompresses a text. A thread keeps its context: making one takes longer than the text itself.
-fn unpack(stored: &[u8], text_bytes: usize) -> DecodeResult<Vec<u8>> {
+/// Decompresses a zstd frame. A thread keeps its context: making one takes longer than the text itself.
+fn unpack_zstd(stored: &[u8], text_bytes: usize) -> DecodeResult<Vec<u8>> {
     thread_local! {
         static CONTEXT: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
     }
@@ -168,16 +123,20 @@ fn unpack(stored: &[u8], text_bytes: usize) -> DecodeResult<Vec<u8>> {
     })
 }
 
+/// A text up to its first quotation mark and with it, and what is behind that. Most are so near that a search that looks at
+/// many bytes at once takes longer to begin than to find one.
+fn next_mark(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mark = text.iter().position(|b| *b == b'"')?;
+    text.split_at_checked(mark + 1)
+}
+
 /// Replaces `"` hexadecimal digits `"` of the lengths in `HEX_DIGITS` by one character each, and collects their bytes.
 fn extract_ids(json: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let (mut text, mut ids) = (Vec::with_capacity(json.len()), Vec::new());
     let mut rest = json;
-    while let Some((&first, tail)) = rest.split_first() {
-        text.push(first);
+    while let Some((before, tail)) = next_mark(rest) {
+        text.extend_from_slice(before);
         rest = tail;
-        if first != b'"' {
-            continue;
-        }
         let digits = tail.iter().take(65).take_while(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')).count();
         let Some(form) = HEX_DIGITS.iter().position(|d| *d == digits) else { continue };
         if tail.get(digits) != Some(&b'"') {
@@ -185,10 +144,11 @@ fn extract_ids(json: &[u8]) -> (Vec<u8>, Vec<u8>) {
         }
         let (hex, after) = tail.split_at(digits);
         let digit = |b: u8| if b.is_ascii_digit() { b - b'0' } else { b - b'a' + 10 };
-        ids.extend(hex.chunks_exact(2).filter_map(|pair| Some(digit(*pair.first()?) << 4 | digit(*pair.get(1)?))));
+        ids.extend(hex.as_chunks().0.iter().map(|[high, low]| digit(*high) << 4 | digit(*low)));
         text.push(form as u8 + 1);
         rest = after;
     }
+    text.extend_from_slice(rest);
     (text, ids)
 }
 
@@ -232,16 +192,59 @@ mod tests {
     }
 
     #[test]
-    fn the_first_text_of_a_thread_is_packed_as_well_as_others() {
-        let text = br#"{"type":"start","name":"momentum-17","files":356,"bytes":5496860,"tracked_by":"tree"}"#;
-        let (first, context) = PackingContext::first(text).expect("packs");
-        let (second, context) = context.next(text).expect("packs");
-        let (third, _) = context.next(text).expect("packs");
-        assert_eq!((first.len(), &second), (third.len(), &third));
-        assert!(first.len() < text.len() * 3 / 4, "{}", first.len());
-        for packed in [first, second] {
-            assert_eq!(unpack(&packed, text.len()).as_deref(), Ok(&text[..]));
+    fn records_that_zstd_has_compressed_are_still_read() {
+        // {"type":"forget","run":"<02>","time":"2026-01-01T00:00:00.000000Z"}
+        let text = b"{\"type\":\"forget\",\"run\":\"\x02\",\"time\":\"2026-01-01T00:00:00.000000Z\"}";
+        let mut context = zstd::zstd_safe::CCtx::create();
+        context.ref_prefix(DICTIONARY_1).expect("a prefix");
+        let mut stored = Vec::with_capacity(zstd::zstd_safe::compress_bound(text.len()));
+        context.compress2(&mut stored, text).expect("compresses");
+        let mut payload = vec![ZSTD_DICTIONARY_1, 16, text.len() as u8];
+        payload.extend([0xab; 16]);
+        payload.extend(stored);
+        let time = "2026-01-01T00:00:00.000000Z".to_owned();
+        assert_eq!(decode_record(&payload), Ok(RunRecord::Forget(RunForget { run: RunId([0xab; 16]), time })));
+    }
+
+    #[test]
+    fn an_lz4_block_reaches_into_the_dictionary() {
+        // As schema/store.md has it.
+        let run = [0x18, 0x86, 0x72, 0x51, 0xed, 0xfa, 0, 0, 1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef];
+        let mut payload = vec![LZ4_DICTIONARY_1, 16, 64];
+        payload.extend(run);
+        payload.extend([0x0f, 0x9b, 0x04, 0x05, 0x1b, 0x02, 0x9c, 0x04, 0xf0, 0x09]);
+        payload.extend(b"01-01T00:00:00.000000Z\"}");
+        assert_eq!(payload.len(), 53);
+        let time = "2026-01-01T00:00:00.000000Z".to_owned();
+        assert_eq!(decode_record(&payload), Ok(RunRecord::Forget(RunForget { run: RunId(run), time })));
+        // Five bytes of the dictionary, and then these again: a match from one into the other.
+        let end = DICTIONARY_1.last_chunk::<5>().expect("long enough");
+        assert_eq!(unpack_lz4(&[0x06, 5, 0, 0x10, b'x'], 11), Ok([&end[..], end, b"x"].concat()));
+        for (block, text_bytes) in
+            [(&[0x06, 5, 0][..], 11), (&[0x06, 0, 0, 0x10, b'x'], 11), (&[0x06, 0xff, 0xff, 0x10, b'x'], 11)]
+        {
+            assert!(unpack_lz4(block, text_bytes).is_err(), "{block:?}");
         }
+    }
+
+    #[test]
+    fn a_long_record_round_trips() {
+        let tags: Vec<String> = (0..20_000).map(|n| format!("tag-{}", n * n)).collect();
+        let update =
+            RunUpdate { run: RunId([1; 16]), time: String::new(), sequence: 0, metrics: Default::default(), tags };
+        let record = RunRecord::Update(update);
+        let payload = encode_record(&record).expect("encodes");
+        assert_eq!(payload.first(), Some(&LZ4_DICTIONARY_1));
+        assert_eq!(decode_record(&payload), Ok(record));
+    }
+
+    #[test]
+    fn no_length_decides_an_allocation_by_itself() {
+        let mut payload = vec![LZ4_DICTIONARY_1, 0];
+        push_varint(&mut payload, MAX_FRAME_BYTES as u64);
+        payload.extend([0x10, b'{']);
+        let reason = decode_record(&payload).expect_err("too long");
+        assert!(reason.starts_with("a text of 67108864 bytes in 2"), "{reason}");
     }
 
     proptest! {
@@ -256,6 +259,20 @@ mod tests {
         #[test]
         fn decoding_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             let _ = decode_record(&bytes);
+        }
+
+        #[test]
+        fn a_changed_payload_never_panics(at in any::<proptest::sample::Index>(), byte in any::<u8>(), cut in 0_usize..40) {
+            let tags = vec!["baseline".to_owned(), "0123456789abcdef".to_owned()];
+            let record = RunRecord::Update(RunUpdate {
+                run: RunId([1; 16]), time: "2026-01-01T00:00:00.000000Z".to_owned(), sequence: 0, metrics: Default::default(), tags,
+            });
+            let mut payload = encode_record(&record).expect("encodes");
+            prop_assert_eq!(payload.first(), Some(&LZ4_DICTIONARY_1));
+            payload.truncate(payload.len() - cut);
+            let at = at.index(payload.len());
+            payload[at] = byte;
+            let _ = decode_record(&payload);
         }
     }
 }
