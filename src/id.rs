@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// So many random bytes are asked for together.
+const POOL_BYTES: usize = 512;
 /// The longest id.
 const MAX_ID_BYTES: usize = 32;
 
@@ -144,6 +146,11 @@ impl RunId {
         Self(bytes)
     }
 
+    /// A new id, of a run of this time.
+    pub fn at(unix_nanoseconds: u64) -> Self {
+        Self::new(unix_nanoseconds, random_bytes())
+    }
+
     /// The time in it: nanoseconds since 1970.
     pub fn nanoseconds(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
@@ -176,6 +183,26 @@ fn fill(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
     getrandom::fill(bytes)
 }
 
+/// Random bytes for many ids, asked of the operating system together: each call takes as long as a twentieth of a session's run.
+///
+/// A forked process has the same bytes: it must begin with a new one.
+#[derive(Default)]
+pub struct RandomPool {
+    bytes: Vec<u8>,
+}
+
+impl RandomPool {
+    /// Bytes that nobody had before.
+    pub fn take<const N: usize>(&mut self) -> [u8; N] {
+        if self.bytes.len() < N {
+            self.bytes = random_bytes::<POOL_BYTES>().to_vec();
+        }
+        let taken = self.bytes.last_chunk().copied();
+        self.bytes.truncate(self.bytes.len().saturating_sub(N));
+        taken.unwrap_or_else(random_bytes)
+    }
+}
+
 /// Sixteen random hexadecimal digits, for the name of a new file.
 pub fn random_name() -> String {
     format!("{:016x}", u64::from_le_bytes(random_bytes()))
@@ -192,6 +219,14 @@ mod tests {
         for bad in ["", "00", &id.to_string().to_uppercase(), &format!("{}g", &id.to_string()[1..]), &"é".repeat(32)] {
             assert!(bad.parse::<ObjectId>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_pool_gives_no_bytes_twice() {
+        let mut pool = RandomPool::default();
+        let taken: std::collections::HashSet<[u8; 8]> = (0..1000).map(|_| pool.take()).collect();
+        assert_eq!(taken.len(), 1000);
+        assert_ne!(pool.take::<1024>()[..512], [0; 512], "more than it holds");
     }
 
     #[test]

@@ -117,7 +117,8 @@ pub fn capture_unless(
 ) -> Result<Option<Captured>> {
     check_run(options.name.as_deref(), options.sweep.as_deref(), &options.tags)?;
     let tracked = Tracked::find(store, &options.target, options.root.as_deref(), options.include_secrets)?;
-    let time = now();
+    let (time, nanoseconds) = now();
+    let run = options.run.unwrap_or_else(|| RunId::at(nanoseconds));
     let (writer, seen) = begin(store, options.name.as_deref(), &tracked);
     let mut writer = writer?;
     let now = seen.now(&mut writer, &tracked, options.run_folder.is_some(), progress)?;
@@ -129,9 +130,8 @@ pub fn capture_unless(
     let folder = options.run_folder.as_deref().map(std::path::absolute).transpose();
     let folder = folder.map_err(|e| Error::io("find", options.run_folder.clone().unwrap_or_default(), e))?;
     let environment = tracked.environment(&options.environment);
-    let told = now.start_record(time, tracked.project.clone(), &environment);
+    let told = now.start_record((run, time), tracked.project.clone(), &environment);
     let mut start = RunStart {
-        run: options.run.unwrap_or(told.run),
         name: options.name.clone(),
         sweep: options.sweep.clone(),
         new_bytes: writer.new_bytes(),

@@ -10,7 +10,7 @@ use super::target::Tracked;
 use super::tree_state::stamp::Horizon;
 use super::tree_state::{FileState, KeptState, Structure, Summary, Taken, Totals, TreeLook, TreeState, packs_now};
 use crate::error::Result;
-use crate::id::{ObjectId, RunId, random_bytes};
+use crate::id::{ObjectId, RunId};
 use crate::pack::format::ObjectKind;
 use crate::progress::Progress;
 use crate::run_record::{DataFile, FileStatus, LeftOut, LeftOutReason, Project, RunStart, StatusOf, TrackedBy};
@@ -71,7 +71,7 @@ impl Now {
     /// As [`Current::start_record`].
     pub fn start_record(
         &self,
-        time: (String, u64),
+        run: (RunId, String),
         project: Project,
         environment: &BTreeMap<String, String>,
     ) -> RunStart {
@@ -79,9 +79,9 @@ impl Now {
             Self::AsKept(kept) => {
                 let Totals { files, bytes, .. } = kept.outline.totals;
                 let told = told_by_files(Vec::new());
-                start_record(told, (kept.outline.snapshot, files, bytes), time, project, environment)
+                start_record(told, (kept.outline.snapshot, files, bytes), run, project, environment)
             }
-            Self::Current(current, _) => current.start_record(time, project, environment),
+            Self::Current(current, _) => current.start_record(run, project, environment),
         }
     }
 
@@ -227,12 +227,12 @@ impl Current {
     /// Where its content was put is known only once the writer has flushed it.
     pub fn start_record(
         &self,
-        (time, nanoseconds): (String, u64),
+        run: (RunId, String),
         project: Project,
         environment: &BTreeMap<String, String>,
     ) -> RunStart {
         let told = self.told.clone();
-        start_record(told, (self.state.snapshot, self.files, self.bytes), (time, nanoseconds), project, environment)
+        start_record(told, (self.state.snapshot, self.files, self.bytes), run, project, environment)
     }
 }
 
@@ -240,7 +240,7 @@ impl Current {
 pub fn start_record(
     told: Told,
     (snapshot, files, bytes): (ObjectId, u64, u64),
-    (time, nanoseconds): (String, u64),
+    (run, time): (RunId, String),
     project: Project,
     environment: &BTreeMap<String, String>,
 ) -> RunStart {
@@ -248,7 +248,7 @@ pub fn start_record(
     let mut environment = environment.clone();
     environment.entry("runsnap".to_owned()).or_insert_with(|| env!("CARGO_PKG_VERSION").to_owned());
     RunStart {
-        run: RunId::new(nanoseconds, random_bytes()),
+        run,
         time,
         name: None,
         sweep: None,

@@ -6,6 +6,7 @@
 //! the session. And what the store may have deleted or merged meanwhile is looked up once in that time, not for each run.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -22,7 +23,7 @@ use super::tree_state::stamp::Horizon;
 use super::tree_state::{TreeLook, TreeState};
 use super::tree_watch::{Changes, TreeWatch, Untrusted};
 use crate::error::{Error, Result};
-use crate::id::{ObjectId, RunId};
+use crate::id::{ObjectId, RandomPool, RunId};
 use crate::journal::encode_record;
 use crate::run_record::{RunFolder, RunRecord, RunStart, now};
 use crate::storage::WriteFile;
@@ -218,6 +219,9 @@ pub struct Session {
     flushing: Arc<Flushing>,
     thread: Option<JoinHandle<()>>,
     merging: Option<JoinHandle<()>>,
+    random: RandomPool,
+    /// In a forked child: threads of its own.
+    pool: Option<rayon::ThreadPool>,
     process: u32,
     statistics: Statistics,
 }
@@ -246,6 +250,8 @@ impl Session {
             flushing: Arc::default(),
             thread: None,
             merging: None,
+            random: RandomPool::default(),
+            pool: None,
             process: std::process::id(),
             statistics: Statistics::default(),
         })
@@ -266,7 +272,7 @@ impl Session {
     pub fn capture_unless(&mut self, run: &RunOptions, unwanted: Option<ObjectId>) -> Result<Option<Captured>> {
         check_run(run.name.as_deref(), run.sweep.as_deref(), &run.tags)?;
         if std::process::id() != self.process {
-            self.begin_anew_after_fork();
+            self.begin_anew_after_fork()?;
         }
         let flushing = Arc::clone(&self.flushing);
         let mut shared = flushing.shared();
@@ -302,29 +308,31 @@ impl Session {
         unwanted: Option<ObjectId>,
     ) -> Result<Option<Captured>> {
         let is_due = slot.is_none() || self.current.is_none() || self.since.elapsed() >= FLUSH_EVERY;
-        let new_packs = if is_due { self.look_at_store(slot)? } else { self.look_at_tree(slot)? };
+        let new_packs =
+            if is_due { self.in_pool(|session| session.look_at_store(slot))? } else { self.look_at_tree(slot)? };
         if let (Some(name), Some(names)) = (&run.name, &mut self.names)
             && names.contains(name)
         {
             return Err(Error::NameInUse { name: name.clone() });
         } else if let (Some(name), None) = (&run.name, &self.names) {
             let mut names = KnownNames::default();
-            names.refresh(&self.store)?;
+            self.in_pool(|session| names.refresh(&session.store))?;
             let is_taken = names.contains(name);
             self.names = Some(names);
             if is_taken {
                 return Err(Error::NameInUse { name: name.clone() });
             }
         }
-        let no_slot = || Error::io("write to", self.store.storage().root(), std::io::ErrorKind::NotFound.into());
+        let no_slot = || Error::io("write to", self.store.storage().root(), io::ErrorKind::NotFound.into());
         let (Some(current), Some(slot)) = (&self.current, slot.as_mut()) else { return Err(no_slot()) };
         if unwanted == Some(current.state.snapshot) {
             return Ok(None);
         }
         let (new_bytes, packs) = new_packs;
-        let told = current.start_record(now(), self.tracked.project.clone(), &self.options.environment);
+        let (time, nanoseconds) = now();
+        let id = run.run.unwrap_or_else(|| RunId::new(nanoseconds, self.random.take()));
+        let told = current.start_record((id, time), self.tracked.project.clone(), &self.options.environment);
         let mut start = RunStart {
-            run: run.run.unwrap_or(told.run),
             name: run.name.clone(),
             sweep: run.sweep.clone(),
             new_bytes,
@@ -463,7 +471,11 @@ impl Session {
     }
 
     /// Brings what is known of the tree up to date, and asks the kernel to tell of changes from there on.
-    fn take(&mut self, slot: &mut Option<Slot>, mut look: Option<TreeLook>) -> Result<(u64, Vec<String>)> {
+    fn take(&mut self, slot: &mut Option<Slot>, look: Option<TreeLook>) -> Result<(u64, Vec<String>)> {
+        self.in_pool(|session| session.take_until_still(slot, look))
+    }
+
+    fn take_until_still(&mut self, slot: &mut Option<Slot>, mut look: Option<TreeLook>) -> Result<(u64, Vec<String>)> {
         let mut written = (0, Vec::new());
         for _ in 0..MAX_LOOKS {
             // Folders may have come: they are watched before they are looked at again.
@@ -592,20 +604,42 @@ impl Session {
         }
     }
 
-    /// In a forked child: what belongs to the parent is left alone, without so much as an unlock.
-    fn begin_anew_after_fork(&mut self) {
+    /// In a forked child: what belongs to the parent is left alone, without so much as an unlock. A thread of the parent may
+    /// have held any lock of the store, and the threads that work is divided among have stayed there.
+    fn begin_anew_after_fork(&mut self) -> Result<()> {
+        let store = Store::open_in(Arc::clone(self.store.storage()))?;
+        let pool = rayon::ThreadPoolBuilder::new().build();
+        let pool = pool.map_err(|e| Error::io("start threads for", store.storage().root(), io::Error::other(e)))?;
+        self.leave_to_parent();
+        self.store = Arc::new(store);
+        self.pool = Some(pool);
+        self.process = std::process::id();
+        Ok(())
+    }
+
+    fn leave_to_parent(&mut self) {
+        // Its index is a connection of the parent's: even to close that is the parent's.
+        std::mem::forget(Arc::clone(&self.store));
         std::mem::forget(std::mem::take(&mut self.flushing));
         std::mem::forget(std::mem::replace(&mut self.watch, Watch::None));
-        std::mem::forget((self.thread.take(), self.merging.take()));
+        std::mem::forget((self.thread.take(), self.merging.take(), self.pool.take()));
         self.statistics = Statistics { forks: self.statistics.forks + 1, ..Statistics::default() };
-        self.process = std::process::id();
+        self.random = RandomPool::default();
+    }
+
+    /// Does what may be divided among threads.
+    fn in_pool<T: Send>(&mut self, work: impl FnOnce(&mut Self) -> T + Send) -> T {
+        let Some(pool) = self.pool.take() else { return work(self) };
+        let done = pool.install(|| work(self));
+        self.pool = Some(pool);
+        done
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         if std::process::id() != self.process {
-            self.begin_anew_after_fork();
+            self.leave_to_parent();
             return;
         }
         let _ = self.flushing.flush(&self.store, &mut None);

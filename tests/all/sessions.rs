@@ -212,6 +212,72 @@ fn a_killed_session_loses_no_run_that_returned() {
     project.run(["verify", "--read-data"]).expect(0);
 }
 
+/// Not a test: captures, forks, and captures on both sides.
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "started by other tests"]
+#[allow(unsafe_code)]
+fn forking_process() {
+    let Ok(task) = std::env::var(CAPTURER) else { return };
+    let [store, root] = task.lines().collect::<Vec<_>>()[..] else { panic!("not a task: {task:?}") };
+    let root = Path::new(root);
+    let mut session = open(Path::new(store), root);
+    session.capture(&named("before")).expect("captured");
+    // SAFETY: the child calls nothing but the session, the file system and `_exit`; its `alarm` ends it where it waits for a
+    // thread that has stayed in the parent.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        unsafe { libc::alarm(60) };
+        let mut captures = || {
+            session.capture(&named("child-same")).ok()?;
+            for number in 0..EDITED_BY_CHILD {
+                std::fs::write(root.join(format!("momentum/part_{number}.py")), format!("PART = {number}\n")).ok()?;
+            }
+            session.capture(&named("child-edited")).ok()?;
+            (session.statistics().forks == 1).then_some(())
+        };
+        let status = if captures().is_some() { 0 } else { 1 };
+        drop(session);
+        unsafe { libc::_exit(status) };
+    }
+    let mut status = 0;
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0, "the child failed, or waited for ever");
+    session.capture(&named("parent-after")).expect("captured");
+    assert_eq!(session.statistics().forks, 0);
+    drop(session);
+}
+
+/// So many that they are read, and compressed, by several threads.
+#[cfg(target_os = "linux")]
+const EDITED_BY_CHILD: usize = 40;
+
+/// The child has a journal, a watch and random numbers of its own, and takes no event from the parent.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_session_survives_a_fork() {
+    let project = Project::with_code();
+    // The first capture must have threads to divide its work among, which the child has not.
+    for number in 0..EDITED_BY_CHILD {
+        project.write(format!("momentum/part_{number}.py"), "PART = None\n");
+    }
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command.args(["--exact", "sessions::forking_process", "--ignored", "--nocapture"]);
+    command.env(CAPTURER, format!("{}\n{}", project.store().display(), project.root().display()));
+    let ended = command.output().expect("it runs");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(project.store_files("runs").len(), 2, "a journal each");
+    let shown = |name: &str| project.run(["show", name, "--json"]).expect(0).json();
+    let [before, same, edited, after] =
+        ["before", "child-same", "child-edited", "parent-after"].map(|name| shown(name)["snapshot"].clone());
+    assert_eq!((&same, &after), (&before, &edited));
+    assert_ne!(before, edited);
+    let random = |name: &str| shown(name)["run"].as_str().expect("an id")[16..].to_owned();
+    assert_ne!(random("child-same"), random("parent-after"));
+    assert_eq!(project.restored("parent-after"), tree(&project.root()));
+    project.run(["verify", "--read-data"]).expect(0);
+}
+
 /// How many edits `no_edit_is_missed` makes; `RUNSNAP_EDITS` sets another number.
 fn edits() -> u64 {
     std::env::var("RUNSNAP_EDITS").ok().and_then(|edits| edits.parse().ok()).unwrap_or(1_000)

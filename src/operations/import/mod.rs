@@ -297,7 +297,13 @@ impl<'s> Importing<'s> {
             params: metadata.params,
             tags: self.options.tags.clone(),
             imported: Some(Origin { layout: copy.layout, from: known::origin_text(source), folder: copy.name.clone() }),
-            ..start_record(taking.told(), counted, (time_text(time), nanoseconds), project.clone(), environment)
+            ..start_record(
+                taking.told(),
+                counted,
+                (RunId::at(nanoseconds), time_text(time)),
+                project.clone(),
+                environment,
+            )
         };
         let manifest = Manifest::of(&start, self.store.config().store).encode();
         if self.has_manifest(&copy) && run_folder::manifest_state(&copy.folder, &manifest) != ManifestState::Foreign {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::protocol::{Answer, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, Request, VERSION, encode, read_message};
 use super::{FOLDER, TreeKey, at_socket, peer_of_same_user};
 use crate::error::{Error, Result};
-use crate::id::{RunId, random_bytes};
+use crate::id::RunId;
 use crate::operations::capture::{CaptureOptions, Captured, Target, capture, check_run};
 use crate::operations::run_folder::{self, Manifest};
 use crate::progress::Progress;
@@ -56,7 +56,7 @@ enum Asked {
 
 fn ask(store: &Path, options: &CaptureOptions) -> Result<Asked> {
     let Some(key) = watched(store, options) else { return Ok(Asked::Nobody) };
-    let run = RunId::new(now().1, random_bytes());
+    let run = RunId::at(now().1);
     let Some(request) = encode_request(key.clone(), run, options) else { return Ok(Asked::Nobody) };
     let Some(cookie) = Cookie::make(store, &key, run) else { return Ok(Asked::Nobody) };
     let Some((stream, process)) = connect(store, &key) else {
