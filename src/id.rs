@@ -23,16 +23,20 @@ pub struct ParseIdError {
 
 /// The two hexadecimal digits of each byte.
 pub(crate) fn hex_digits(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    bytes.iter().flat_map(|byte| hex_pair(*byte))
+}
+
+fn hex_pair(byte: u8) -> [u8; 2] {
     let digit = |n: u8| if n < 10 { b'0' + n } else { b'a' + n - 10 };
-    bytes.iter().flat_map(move |byte| [digit(byte >> 4), digit(byte & 0xf)])
+    [digit(byte >> 4), digit(byte & 0xf)]
 }
 
 /// Each run's record has several ids: a write for each byte would take longer than all else in it.
 fn write_hex<const N: usize>(bytes: &[u8; N], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     const { assert!(N <= MAX_ID_BYTES) };
     let mut digits = [0; 2 * MAX_ID_BYTES];
-    for (place, digit) in digits.iter_mut().zip(hex_digits(bytes)) {
-        *place = digit;
+    for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(bytes) {
+        *pair = hex_pair(*byte);
     }
     f.write_str(digits.get(..2 * N).and_then(|digits| str::from_utf8(digits).ok()).unwrap_or_default())
 }

@@ -40,12 +40,18 @@ pub fn encode_header(store: StoreId) -> [u8; HEADER_BYTES] {
 
 /// Frames one payload as a record.
 pub fn encode_framed(payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(RECORD_HEAD_BYTES + payload.len() + RECORD_TAIL_BYTES);
+    let mut out = Vec::new();
+    push_framed(&mut out, payload);
+    out
+}
+
+fn push_framed(out: &mut Vec<u8>, payload: &[u8]) {
+    let from = out.len();
+    out.reserve(RECORD_HEAD_BYTES + payload.len() + RECORD_TAIL_BYTES);
     out.extend(MARKER);
     out.extend((payload.len() as u32).to_le_bytes());
     out.extend_from_slice(payload);
-    out.extend(checksum::of(&out));
-    out
+    out.extend(checksum::of(out.get(from..).unwrap_or_default()));
 }
 
 /// A journal open for appending.
@@ -112,7 +118,10 @@ impl JournalWriter {
                 long.len()
             )));
         }
-        let records = payloads.iter().map(|payload| encode_framed(payload)).collect::<Vec<_>>().concat();
+        let mut records = Vec::new();
+        for payload in payloads {
+            push_framed(&mut records, payload);
+        }
         self.file.write(&records)?;
         self.bytes += records.len() as u64;
         Ok(())

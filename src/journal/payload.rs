@@ -123,32 +123,40 @@ fn unpack_zstd(stored: &[u8], text_bytes: usize) -> DecodeResult<Vec<u8>> {
     })
 }
 
-/// A text up to its first quotation mark and with it, and what is behind that. Most are so near that a search that looks at
-/// many bytes at once takes longer to begin than to find one.
-fn next_mark(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mark = text.iter().position(|b| *b == b'"')?;
-    text.split_at_checked(mark + 1)
+fn is_digit(character: u8) -> bool {
+    matches!(character, b'0'..=b'9' | b'a'..=b'f')
+}
+
+/// The value of a hexadecimal digit: letters begin at 61, digits at 30.
+fn digit(character: u8) -> u8 {
+    (character & 0xf) + 9 * (character >> 6)
+}
+
+/// The form of the id that a text begins with, up to a quotation mark, and its digits.
+fn id_at(text: &[u8]) -> Option<(u8, &[u8])> {
+    // Mostly there is none.
+    text.first().filter(|first| is_digit(**first))?;
+    (1..).zip(HEX_DIGITS).find_map(|(form, digits)| {
+        let (hex, rest) = text.split_at_checked(digits)?;
+        // All of them, rather than up to the first that is none: so they are looked at many at once.
+        let is_id = rest.first() == Some(&b'"') && hex.iter().fold(true, |all, character| all & is_digit(*character));
+        is_id.then_some((form, hex))
+    })
 }
 
 /// Replaces `"` hexadecimal digits `"` of the lengths in `HEX_DIGITS` by one character each, and collects their bytes.
 fn extract_ids(json: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let (mut text, mut ids) = (Vec::with_capacity(json.len()), Vec::new());
-    let mut rest = json;
-    while let Some((before, tail)) = next_mark(rest) {
-        text.extend_from_slice(before);
-        rest = tail;
-        let digits = tail.iter().take(65).take_while(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')).count();
-        let Some(form) = HEX_DIGITS.iter().position(|d| *d == digits) else { continue };
-        if tail.get(digits) != Some(&b'"') {
-            continue;
-        }
-        let (hex, after) = tail.split_at(digits);
-        let digit = |b: u8| if b.is_ascii_digit() { b - b'0' } else { b - b'a' + 10 };
+    // What stands between ids is copied in one piece: a record has some dozen fields, and two marks for each.
+    let mut copied = 0;
+    for (mark, _) in json.iter().enumerate().filter(|(_, character)| **character == b'"') {
+        let Some((form, hex)) = json.get(mark + 1..).and_then(id_at) else { continue };
         ids.extend(hex.as_chunks().0.iter().map(|[high, low]| digit(*high) << 4 | digit(*low)));
-        text.push(form as u8 + 1);
-        rest = after;
+        text.extend_from_slice(json.get(copied..=mark).unwrap_or_default());
+        text.push(form);
+        copied = mark + 1 + hex.len();
     }
-    text.extend_from_slice(rest);
+    text.extend_from_slice(json.get(copied..).unwrap_or_default());
     (text, ids)
 }
 
