@@ -17,7 +17,7 @@ const VERSION: i64 = 1;
 /// Readers wait this long for a writer's last step; after that they do without the index.
 const BUSY: Duration = Duration::from_millis(20);
 
-/// An index of fewer pages stays as it is.
+/// By the way an index of fewer pages stays as it is.
 const MIN_SHRUNK_PAGES: i64 = 1024;
 
 /// Why the index cannot be used now. It is never a reason to fail.
@@ -387,7 +387,7 @@ impl Index {
         }
         remove_orphans(&transaction)?;
         transaction.commit()?;
-        self.shrink();
+        self.shrink(MIN_SHRUNK_PAGES);
         Ok(true)
     }
 
@@ -418,10 +418,10 @@ impl Index {
         Ok(kept)
     }
 
-    /// Gives the room back that rows have left, where it is most of the file.
-    fn shrink(&self) {
+    /// Gives the room back that rows have left, where it is most of a file of at least so many pages.
+    pub fn shrink(&self, min_pages: i64) {
         let count = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0)).unwrap_or(0);
-        if count("PRAGMA freelist_count") * 2 > count("PRAGMA page_count").max(MIN_SHRUNK_PAGES) {
+        if count("PRAGMA freelist_count") * 2 > count("PRAGMA page_count").max(min_pages) {
             // A reader in the way only means that the file stays as large as it is.
             let _ = self.connection.execute_batch("VACUUM");
         }

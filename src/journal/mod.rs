@@ -38,13 +38,7 @@ pub fn encode_header(store: StoreId) -> [u8; HEADER_BYTES] {
     FILE.encode(store)
 }
 
-/// Frames one payload as a record.
-pub fn encode_framed(payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    push_framed(&mut out, payload);
-    out
-}
-
+/// Appends one payload as a record.
 fn push_framed(out: &mut Vec<u8>, payload: &[u8]) {
     let from = out.len();
     out.reserve(RECORD_HEAD_BYTES + payload.len() + RECORD_TAIL_BYTES);

@@ -116,7 +116,7 @@ pub fn mend(bytes: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::encode_framed;
+    use super::super::push_framed;
     use super::*;
     use proptest::prelude::*;
 
@@ -125,7 +125,7 @@ mod tests {
         let mut starts = Vec::new();
         for payload in [&b"first"[..], b"", b"the third one", b"fourth"] {
             starts.push(bytes.len());
-            bytes.extend(encode_framed(payload));
+            push_framed(&mut bytes, payload);
         }
         (bytes, starts)
     }
@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn one_flipped_bit_can_be_undone() {
-        let record = encode_framed(b"the third one");
+        let mut record = Vec::new();
+        push_framed(&mut record, b"the third one");
         for at in 0..record.len() * 8 {
             let mut hurt = record.clone();
             hurt[at / 8] ^= 1 << (at % 8);

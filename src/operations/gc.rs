@@ -92,6 +92,8 @@ pub fn gc(store: &Store, options: GcOptions, progress: &dyn Progress) -> Result<
     if let Err(error) = store.update_index(true) {
         progress.warn(&format!("The index is not up to date: {error}"));
     }
+    // Of runs that are in segments now.
+    store.catalog().shrink_index();
     let _ = store.catalog().keep_keys();
     drop(maintenance);
     Ok(collected)

@@ -200,8 +200,8 @@ enum Watch {
 
 /// Captures runs of one tree, or of one entry point, from one process. See the [module](self).
 ///
-/// A child that was forked from the process goes on with a journal, a thread and a watch of its own; what the parent has not
-/// flushed is the parent's to flush.
+/// A child that was forked from the process goes on with a store handle, a journal, threads and a watch of its own; what the
+/// parent has not flushed is the parent's to flush.
 pub struct Session {
     store: Arc<Store>,
     options: SessionOptions,

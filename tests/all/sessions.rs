@@ -212,6 +212,25 @@ fn a_killed_session_loses_no_run_that_returned() {
     project.run(["verify", "--read-data"]).expect(0);
 }
 
+/// Rows of runs whose journals have become a segment leave no room behind in the index.
+#[test]
+fn gc_makes_the_index_as_small_as_a_new_one() {
+    let project = Project::with_code();
+    let mut session = open(&project.store(), &project.root());
+    for number in 0..300 {
+        session.capture(&named(format!("run-{number}"))).expect("captured");
+    }
+    drop(session);
+    let bytes = || std::fs::metadata(project.store().join("index.sqlite")).expect("made").len();
+    project.run(["reindex"]).expect(0);
+    let full = bytes();
+    project.run(["gc"]).expect(0);
+    let collected = bytes();
+    project.run(["reindex"]).expect(0);
+    assert_eq!(collected, bytes());
+    assert!(collected < full / 2, "{collected} of {full}");
+}
+
 /// Not a test: captures, forks, and captures on both sides.
 #[cfg(target_os = "linux")]
 #[test]

@@ -444,6 +444,14 @@ impl Catalog {
         self.index.write(|index| index.add(&new, journals, is_current))
     }
 
+    /// Gives the room back that rows have left in the index, where it is most of the file.
+    pub fn shrink_index(&self) {
+        self.ask_index(|index| {
+            index.shrink(0);
+            Ok(())
+        });
+    }
+
     /// Tells the index, if there is one, that journals and segments are gone for good; see [`Index::forget`].
     pub fn forget_in_index(&self, journals: &[(String, u64)]) -> Result<Vec<String>, IndexError> {
         if !self.index_path().exists() {
