@@ -14,6 +14,7 @@ pub mod entry_point;
 pub mod error;
 pub mod file_footer;
 pub mod file_header;
+pub mod forked;
 pub mod id;
 pub mod index;
 pub mod journal;

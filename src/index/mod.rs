@@ -423,7 +423,8 @@ impl Index {
         let count = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0)).unwrap_or(0);
         if count("PRAGMA freelist_count") * 2 > count("PRAGMA page_count").max(min_pages) {
             // A reader in the way only means that the file stays as large as it is.
-            let _ = self.connection.execute_batch("VACUUM");
+            // Every page is written: half of them would be no index.
+            let _ = self.connection.execute_batch("PRAGMA synchronous = EXTRA; VACUUM");
         }
     }
 }
@@ -455,7 +456,8 @@ fn indexed_run(row: &rusqlite::Row<'_>) -> Result<IndexedRun, IndexError> {
     })
 }
 
-fn busy() -> IndexError {
+/// As if another process were writing the index.
+pub fn busy() -> IndexError {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None)
 }
 

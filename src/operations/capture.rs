@@ -13,6 +13,7 @@ use super::target::Tracked;
 use super::tree_state::{KeptState, Looked, Summary, TreeLook, TreeState};
 use crate::entry_point::EntryPoint;
 use crate::error::{Error, Result};
+use crate::forked::{self, is_forked};
 use crate::id::{ObjectId, RunId};
 use crate::pack::PackSummary;
 use crate::progress::Progress;
@@ -104,7 +105,8 @@ pub struct Captured {
 
 /// Captures a run: once this returns, it survives a power cut.
 pub fn capture(store: &Store, options: &CaptureOptions, progress: &dyn Progress) -> Result<Captured> {
-    let captured = capture_unless(store, options, None, progress)?;
+    let capture = || capture_unless(store, options, None, progress);
+    let captured = if is_forked() { forked::pool(store.storage().root())?.install(capture)? } else { capture()? };
     captured.map_or_else(|| unreachable!("no snapshot was named"), Ok)
 }
 

@@ -6,7 +6,6 @@
 //! the session. And what the store may have deleted or merged meanwhile is looked up once in that time, not for each run.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -23,6 +22,7 @@ use super::tree_state::stamp::Horizon;
 use super::tree_state::{TreeLook, TreeState};
 use super::tree_watch::{Changes, TreeWatch, Untrusted};
 use crate::error::{Error, Result};
+use crate::forked::{self, is_forked};
 use crate::id::{ObjectId, RandomPool, RunId};
 use crate::journal::encode_record;
 use crate::run_record::{RunFolder, RunRecord, RunStart, now};
@@ -230,7 +230,9 @@ impl Session {
     /// Begins a session. Nothing is captured yet.
     pub fn open(store: Store, options: SessionOptions) -> Result<Self> {
         store.check_writable()?;
-        let tracked = Tracked::find(&store, &options.target, None, options.include_secrets)?;
+        let pool = if is_forked() { Some(forked::pool(store.storage().root())?) } else { None };
+        let find = || Tracked::find(&store, &options.target, None, options.include_secrets);
+        let tracked = pool.as_ref().map_or_else(find, |pool| pool.install(find))?;
         let environment = tracked.environment(&options.environment);
         let options = SessionOptions { environment, ..options };
         let current = None;
@@ -251,7 +253,7 @@ impl Session {
             thread: None,
             merging: None,
             random: RandomPool::default(),
-            pool: None,
+            pool,
             process: std::process::id(),
             statistics: Statistics::default(),
         })
@@ -284,12 +286,12 @@ impl Session {
         shared.slot = slot;
         let now = Instant::now();
         shared.last_run = Some(now);
-        let Some(captured) = captured? else {
+        let Ok(Some(captured)) = captured else {
             drop(shared);
             // The thread gives the slot back.
             flushing.wake.notify_one();
             self.ensure_thread();
-            return Ok(None);
+            return captured;
         };
         if shared.dirty_since.is_none() {
             shared.dirty_since = Some(now);
@@ -323,7 +325,7 @@ impl Session {
                 return Err(Error::NameInUse { name: name.clone() });
             }
         }
-        let no_slot = || Error::io("write to", self.store.storage().root(), io::ErrorKind::NotFound.into());
+        let no_slot = || Error::io("write to", self.store.storage().root(), std::io::ErrorKind::NotFound.into());
         let (Some(current), Some(slot)) = (&self.current, slot.as_mut()) else { return Err(no_slot()) };
         if unwanted == Some(current.state.snapshot) {
             return Ok(None);
@@ -403,6 +405,10 @@ impl Session {
 
     /// What it has done so far.
     pub fn statistics(&self) -> Statistics {
+        if std::process::id() != self.process {
+            // Forked, and nothing done yet: what is here is the parent's.
+            return Statistics::default();
+        }
         let flushes = self.flushing.shared().flushes;
         Statistics { flushes, ..self.statistics.clone() }
     }
@@ -608,8 +614,8 @@ impl Session {
     /// have held any lock of the store, and the threads that work is divided among have stayed there.
     fn begin_anew_after_fork(&mut self) -> Result<()> {
         let store = Store::open_in(Arc::clone(self.store.storage()))?;
-        let pool = rayon::ThreadPoolBuilder::new().build();
-        let pool = pool.map_err(|e| Error::io("start threads for", store.storage().root(), io::Error::other(e)))?;
+        store.check_writable()?;
+        let pool = forked::pool(store.storage().root())?;
         self.leave_to_parent();
         self.store = Arc::new(store);
         self.pool = Some(pool);
@@ -621,7 +627,8 @@ impl Session {
         // Its index is a connection of the parent's: even to close that is the parent's.
         std::mem::forget(Arc::clone(&self.store));
         std::mem::forget(std::mem::take(&mut self.flushing));
-        std::mem::forget(std::mem::replace(&mut self.watch, Watch::None));
+        // To close what the kernel tells the parent by takes nothing from it.
+        self.watch = Watch::None;
         std::mem::forget((self.thread.take(), self.merging.take(), self.pool.take()));
         self.statistics = Statistics { forks: self.statistics.forks + 1, ..Statistics::default() };
         self.random = RandomPool::default();

@@ -32,6 +32,7 @@ use std::sync::Arc;
 use crate::chunker::Chunker;
 use crate::error::{Error, Result};
 use crate::file_header::Header;
+use crate::forked;
 use crate::id::{StoreId, random_bytes, random_name};
 use crate::journal;
 use crate::pack::Pack;
@@ -86,6 +87,7 @@ impl Store {
     /// Where config.json is missing or damaged but packs or journals are there, the store opens for reading alone, and
     /// [`Store::config_problem`] says why.
     pub fn open_in(storage: Arc<dyn Storage>) -> Result<Self> {
+        forked::note_process();
         let not_a_store =
             |reason: &str| Error::NotAStore { path: storage.root().to_owned(), reason: reason.to_owned() };
         let text = storage.read(CONFIG_PATH, config::MAX_BYTES);

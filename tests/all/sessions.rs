@@ -253,6 +253,14 @@ fn forking_process() {
                 std::fs::write(root.join(format!("momentum/part_{number}.py")), format!("PART = {number}\n")).ok()?;
             }
             session.capture(&named("child-edited")).ok()?;
+            let mut own = open(Path::new(store), root);
+            own.capture(&named("child-own")).ok()?;
+            for number in 0..EDITED_BY_CHILD {
+                std::fs::write(root.join(format!("momentum/part_{number}.py")), format!("PART = -{number}\n")).ok()?;
+            }
+            let mut options = CaptureOptions::new(Target::Tree(root.to_owned()));
+            options.name = Some("child-alone".to_owned());
+            capture(&Store::open(Path::new(store)).ok()?, &options, &()).ok()?;
             (session.statistics().forks == 1).then_some(())
         };
         let status = if captures().is_some() { 0 } else { 1 };
@@ -285,11 +293,11 @@ fn a_session_survives_a_fork() {
     command.env(CAPTURER, format!("{}\n{}", project.store().display(), project.root().display()));
     let ended = command.output().expect("it runs");
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-    assert_eq!(project.store_files("runs").len(), 2, "a journal each");
     let shown = |name: &str| project.run(["show", name, "--json"]).expect(0).json();
-    let [before, same, edited, after] =
-        ["before", "child-same", "child-edited", "parent-after"].map(|name| shown(name)["snapshot"].clone());
-    assert_eq!((&same, &after), (&before, &edited));
+    let [before, same, edited, own, alone, after] =
+        ["before", "child-same", "child-edited", "child-own", "child-alone", "parent-after"]
+            .map(|name| shown(name)["snapshot"].clone());
+    assert_eq!((&same, &own, &after), (&before, &edited, &alone));
     assert_ne!(before, edited);
     let random = |name: &str| shown(name)["run"].as_str().expect("an id")[16..].to_owned();
     assert_ne!(random("child-same"), random("parent-after"));

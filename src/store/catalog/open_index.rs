@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::{INDEX_PATH, locked};
+use crate::forked::is_forked;
 use crate::id::StoreId;
-use crate::index::{Index, IndexError, is_busy};
+use crate::index::{Index, IndexError, busy, is_busy};
 use crate::storage::Storage;
 use crate::store::Config;
 
@@ -40,8 +41,11 @@ impl OpenIndex {
         matches!(*locked(&self.state), State::Open(_))
     }
 
-    /// Runs `question` on the index, which is opened if it was not; `None` where there is none.
+    /// Runs `question` on the index, which is opened if it was not; `None` where there is none, and in a forked process.
     pub fn ask<T>(&self, question: impl FnOnce(&Index) -> T) -> Option<T> {
+        if is_forked() {
+            return None;
+        }
         let mut state = locked(&self.state);
         if matches!(*state, State::Unopened) {
             let opened = Index::open(&self.path, self.store, self.generation);
@@ -58,8 +62,11 @@ impl OpenIndex {
         *locked(&self.state) = State::Absent;
     }
 
-    /// Opens the index for writing, makes it where there is none, and leaves it open.
+    /// Opens the index for writing, makes it where there is none, and leaves it open. To a forked process it is busy.
     pub fn write<T>(&self, write: impl Fn(&mut Index) -> Result<T, IndexError>) -> Result<T, IndexError> {
+        if is_forked() {
+            return Err(busy());
+        }
         let mut state = locked(&self.state);
         let is_raised = || Config::read(&*self.storage).is_ok_and(|config| config.generation != self.generation);
         let open = || Index::open_or_create(&self.path, self.store, self.generation, &is_raised);
