@@ -13,7 +13,7 @@ use crate::pack::Pack;
 use crate::pack::compression::COMPACT_LEVEL;
 use crate::pack::format::{ObjectKind, Prefix};
 use crate::progress::Progress;
-use crate::storage::{Lock, remove_if_there};
+use crate::storage::{Lock, StoredFile, remove_if_there};
 use crate::store::name_filters::left_behind;
 use crate::store::slot::{FOLDER, TEMPORARY};
 use crate::store::{
@@ -57,6 +57,13 @@ pub struct Collected {
     pub problems: Vec<String>,
 }
 
+impl Collected {
+    fn count_removed(&mut self, file: &StoredFile) {
+        self.removed_files += 1;
+        self.removed_bytes += file.bytes;
+    }
+}
+
 /// Collects garbage. Captures go on meanwhile; nothing that any run record names is touched.
 pub fn gc(store: &Store, options: GcOptions, progress: &dyn Progress) -> Result<Collected> {
     let mut collected = Collected { packs_bytes_before: packs_bytes(store)?, ..Collected::default() };
@@ -71,8 +78,7 @@ pub fn gc(store: &Store, options: GcOptions, progress: &dyn Progress) -> Result<
     let busy = || Error::Maintained { store: store.storage().root().to_owned() };
     let maintenance = store.maintenance(options.patience)?.ok_or_else(busy)?;
     for file in maintenance.clean_up()? {
-        collected.removed_files += 1;
-        collected.removed_bytes += file.bytes;
+        collected.count_removed(&file);
     }
     sweep_leftovers(store, false, &mut collected)?;
     sweep_states(store, false, &mut collected)?;
@@ -236,8 +242,7 @@ fn sweep_states(store: &Store, dry_run: bool, collected: &mut Collected) -> Resu
         if !dry_run && !remove_if_there(&**store.storage(), &format!("{STATES}/{}", file.name))? {
             continue;
         }
-        collected.removed_files += 1;
-        collected.removed_bytes += file.bytes;
+        collected.count_removed(&file);
     }
     Ok(())
 }
@@ -265,8 +270,7 @@ fn sweep_leftovers(store: &Store, dry_run: bool, collected: &mut Collected) -> R
             if !dry_run && !remove_if_there(&**storage, &format!("{TEMPORARY}/{}", file.name))? {
                 continue;
             }
-            collected.removed_files += 1;
-            collected.removed_bytes += file.bytes;
+            collected.count_removed(&file);
         }
     }
     Ok(())

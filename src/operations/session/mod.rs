@@ -5,15 +5,19 @@
 //! written at once, so that they survive the end of the process, and flushed together every [`FLUSH_EVERY`] by a thread of
 //! the session. And what the store may have deleted or merged meanwhile is looked up once in that time, not for each run.
 
+mod flushing;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+pub use self::flushing::FLUSH_EVERY;
+use self::flushing::Flushing;
 use super::capture::{Captured, after_new_packs, captured_of, check_run};
 use super::current_tree::{Current, take_current};
 use super::run_folder::{self, CommonMetadata};
@@ -26,13 +30,10 @@ use crate::forked::{self, is_forked};
 use crate::id::{ObjectId, RandomPool, RunId};
 use crate::journal::encode_record;
 use crate::run_record::{RunFolder, RunRecord, RunStart, now};
-use crate::storage::WriteFile;
-use crate::store::slot::{JOURNALS, Slot};
+use crate::store::slot::Slot;
 use crate::store::{KnownNames, Store};
 use crate::tracked_path::TrackedPath;
 
-/// How long a record waits to be flushed, at most, and how long what is known of the store is relied on.
-pub const FLUSH_EVERY: Duration = Duration::from_millis(50);
 /// So often files are looked at by their stats even where the kernel tells of changes: there are some that it does not tell.
 pub const STATS_EVERY: Duration = Duration::from_secs(1);
 /// More conditions than these, as a thousand folders of earlier runs in the tree make, are looked at every [`STATS_EVERY`].
@@ -87,105 +88,6 @@ pub struct Statistics {
     pub forks: u64,
     /// Why the kernel's word is not relied on, where it is not.
     pub untrusted: Option<String>,
-}
-
-/// What the thread that flushes shares with the session.
-#[derive(Default)]
-struct Shared {
-    slot: Option<Slot>,
-    /// When the first record was written that is not flushed.
-    dirty_since: Option<Instant>,
-    last_run: Option<Instant>,
-    flushes: u64,
-    failed: Option<Error>,
-    is_over: bool,
-}
-
-#[derive(Default)]
-struct Flushing {
-    shared: Mutex<Shared>,
-    wake: Condvar,
-}
-
-impl Flushing {
-    fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Flushes what is not. Captures go on meanwhile: the lock is held for a moment at its beginning and end.
-    fn flush(&self, store: &Store, open: &mut Option<(String, Box<dyn WriteFile>)>) -> Result<()> {
-        let (journal, bytes) = {
-            let mut shared = self.shared();
-            let Some((journal, bytes)) = shared.slot.as_ref().and_then(Slot::journal) else { return Ok(()) };
-            let found = (journal.to_owned(), bytes);
-            if shared.dirty_since.take().is_none() {
-                return Ok(());
-            }
-            found
-        };
-        let flushed = (|| {
-            let is_open = open.as_ref().is_some_and(|(name, _)| *name == journal);
-            if !is_open {
-                *open = Some((journal.clone(), store.storage().append(&format!("{JOURNALS}/{journal}"))?));
-            }
-            open.as_mut().map_or(Ok(()), |(_, file)| file.sync())
-        })();
-        let mut shared = self.shared();
-        match &flushed {
-            Ok(()) => {
-                shared.flushes += 1;
-                if let Some(slot) = &mut shared.slot {
-                    slot.note_flushed(&journal, bytes);
-                }
-            }
-            // Nobody knows what of the journal is on the disk: the next record goes into a new one.
-            Err(_) => {
-                *open = None;
-                if let Some(slot) = &mut shared.slot {
-                    slot.give_up_journal();
-                }
-            }
-        }
-        flushed
-    }
-
-    /// What the thread does until the session is over.
-    fn run(&self, store: &Store) {
-        let mut open = None;
-        loop {
-            {
-                let mut shared = self.shared();
-                loop {
-                    if shared.is_over {
-                        return;
-                    }
-                    let wait = match (shared.dirty_since, shared.last_run) {
-                        (Some(since), _) => FLUSH_EVERY.saturating_sub(since.elapsed()),
-                        // The slot is given back once no run has come for a while.
-                        (None, Some(last)) if shared.slot.is_some() => FLUSH_EVERY.saturating_sub(last.elapsed()),
-                        _ => Duration::MAX,
-                    };
-                    if wait.is_zero() {
-                        break;
-                    }
-                    shared = if wait == Duration::MAX {
-                        self.wake.wait(shared).unwrap_or_else(PoisonError::into_inner)
-                    } else {
-                        self.wake.wait_timeout(shared, wait).unwrap_or_else(PoisonError::into_inner).0
-                    };
-                }
-            }
-            if let Err(error) = self.flush(store, &mut open) {
-                self.shared().failed.get_or_insert(error);
-            }
-            let mut shared = self.shared();
-            let is_idle = shared.last_run.is_none_or(|last| last.elapsed() >= FLUSH_EVERY);
-            if shared.dirty_since.is_none() && is_idle {
-                // Maintenance need not wait for a session that rests.
-                shared.slot = None;
-            }
-        }
-    }
 }
 
 /// The kernel's word on the tree.
